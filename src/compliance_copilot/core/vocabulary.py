@@ -1,0 +1,198 @@
+"""The values that rooms hand to one another: frozen, typed, named as in `docs/glossary.md`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NewType
+from uuid import UUID
+
+TenantId = NewType("TenantId", str)
+
+
+class ModelTier(StrEnum):
+    """What a tenant orders; the price book maps a tier to the model that answers today."""
+
+    GPT35 = "gpt-3.5-turbo"
+    GPT4 = "gpt-4"
+    CLAUDE = "claude"
+    EXTRACTIVE = "extractive"
+
+
+class RetrievalMode(StrEnum):
+    """How evidence is looked for: dense, dense + BM25, or in several steps."""
+
+    BASIC = "basic"
+    HYBRID = "hybrid"
+    AGENTIC = "agentic"
+
+
+class Outcome(StrEnum):
+    """What an answer amounts to. Failures are not outcomes: they are errors."""
+
+    ANSWERED = "answered"
+    PARTIAL = "partial"
+    NO_EVIDENCE = "no_evidence"
+    CONFLICTING_EVIDENCE = "conflicting_evidence"
+
+
+class Operation(StrEnum):
+    """What a ledger row is for."""
+
+    QUERY = "query"
+    SEARCH = "search"
+    INGEST = "ingest"
+
+
+class Scope(StrEnum):
+    """What a key may do."""
+
+    QUERY = "query"
+    INGEST = "ingest"
+    USAGE_READ = "usage:read"
+    TENANT_ADMIN = "tenant:admin"
+    PLATFORM_ADMIN = "platform:admin"
+
+
+class Unsupported(StrEnum):
+    """What becomes of a sentence without a checked quote."""
+
+    DROP = "drop"
+    MARK = "mark"
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceLimits:
+    """What a tenant may use. `None` means: no such limit."""
+
+    max_queries_per_hour: int | None = 100
+    max_tokens_per_query: int = 4096
+    max_concurrent_requests: int | None = 5
+    max_documents: int | None = 10_000
+    monthly_budget_usd: float | None = None
+    requests_per_minute: int | None = 100
+
+
+@dataclass(frozen=True, slots=True)
+class EffectiveConfig:
+    """What holds for one question after system, tenant and query were laid over one another."""
+
+    model_tier: ModelTier = ModelTier.GPT35
+    retrieval_mode: RetrievalMode = RetrievalMode.BASIC
+    top_k: int = 5
+    max_tokens: int = 4096
+    temperature: float = 0.0
+    min_evidence: float = 0.5
+    fallback: tuple[ModelTier, ...] = (ModelTier.EXTRACTIVE,)
+    cache: bool = True
+    cache_seconds: int = 3600
+    unsupported: Unsupported = Unsupported.DROP
+    hold_suspicious: bool = False
+    max_steps: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """An authenticated caller. `tenant_id` is None for the operator (platform scope)."""
+
+    tenant_id: TenantId | None
+    key_id: str
+    scopes: frozenset[Scope]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A stretch of one stored version: `text == version_text[start:end]` (code points)."""
+
+    id: UUID
+    document_id: str
+    version: int
+    ordinal: int
+    start: int
+    end: int
+    text: str
+    title: str
+    section: str | None = None
+    page: int | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredChunk:
+    """A chunk with its rank score in 0..1 and the parts it was made of."""
+
+    chunk: Chunk
+    score: float
+    dense: float | None = None
+    sparse: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A verbatim stretch of a source, as a generator claims it (not yet checked).
+
+    `source` is the index of the source in the list that was handed to the generator.
+    """
+
+    source: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class DraftSentence:
+    """One sentence of a generator, with the quotes it rests on."""
+
+    text: str
+    quotes: tuple[Quote, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a provider says that it used, in tokens."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationEnd:
+    """The last thing a generator yields: what was used, and which model really answered."""
+
+    usage: Usage
+    provider_model: str
+    response_id: str | None = None
+    finish_reason: str = "stop"
+    estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A checked quote: `version_text[start:end] == quote` (code points of the stored version)."""
+
+    marker: int
+    source: int
+    quote: str
+    start: int
+    end: int
+    verified: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a reader is shown, and what it rests on."""
+
+    text: str
+    outcome: Outcome
+    sources: Sequence[ScoredChunk]
+    citations: Sequence[Citation]
+
+
+@dataclass(frozen=True, slots=True)
+class ValueOrigin:
+    """Where a configuration value comes from: the layer, and who set it when."""
+
+    value: Any
+    layer: str
+    set_by: str | None = None
+    set_at: datetime | None = None
