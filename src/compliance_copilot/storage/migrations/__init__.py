@@ -1,0 +1,111 @@
+"""The schema: numbered SQL files, applied in order by alembic, as the owner role only.
+
+`versions/NNNN_*.py` name the files of `sql/` in order; the serving role is created and granted
+what it may do after every run.
+"""
+
+import asyncio
+from importlib import resources
+from pathlib import Path
+
+import asyncpg
+
+from compliance_copilot.core.errors import SetupError
+
+_HERE = Path(__file__).parent
+MINIMUM_SERVER = 160_000
+MINIMUM_VECTOR = (0, 8)
+
+
+def head() -> str:
+    """Return the number of the newest schema that this code knows."""
+    return max(p.name[:4] for p in (_HERE / "versions").glob("[0-9]*.py"))
+
+
+def read_sql(name: str) -> str:
+    """Return the text of one file of `sql/`."""
+    return (resources.files(__package__) / "sql" / name).read_text(encoding="utf-8")
+
+
+async def present(dsn: str) -> str | None:
+    """Return the number of the schema in the database, None when it has none.
+
+    Raises SetupError when the server is too old, or its pgvector is.
+    """
+    connection = await asyncpg.connect(dsn)
+    try:
+        await _refuse_old_server(connection)
+        if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
+            return None
+        number: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
+        return number
+    finally:
+        await connection.close()
+
+
+async def migrate(owner_dsn: str, *, role: str, password: str | None) -> None:
+    """Bring the schema up to date and grant the serving role its rights; safe to repeat.
+
+    Several processes may call it at once: an advisory lock lets one work and the others wait.
+    """
+    connection = await asyncpg.connect(owner_dsn)
+    try:
+        await connection.execute("SELECT pg_advisory_lock(hashtext('compliance_copilot.migrate'))")
+        await _install_vector(connection)
+        await _refuse_old_server(connection)
+        if await present(owner_dsn) != head():
+            await asyncio.to_thread(_upgrade, owner_dsn)
+        await _grant(connection, role, password)
+    finally:
+        await connection.close()
+
+
+async def _install_vector(connection: asyncpg.Connection) -> None:
+    try:
+        await connection.execute("CREATE EXTENSION IF NOT EXISTS vector SCHEMA public")
+    except asyncpg.PostgresError as error:
+        raise SetupError(
+            f"The database has no pgvector and it cannot be installed ({error}); "
+            "run CREATE EXTENSION vector there as a superuser, then start again."
+        ) from error
+
+
+async def _refuse_old_server(connection: asyncpg.Connection) -> None:
+    server = int(await connection.fetchval("SHOW server_version_num"))
+    if server < MINIMUM_SERVER:
+        raise SetupError(f"PostgreSQL {server // 10_000} is too old; 16 or newer is needed.")
+    vector = await connection.fetchval("SELECT extversion FROM pg_extension WHERE extname='vector'")
+    if vector and tuple(int(part) for part in vector.split(".")[:2]) < MINIMUM_VECTOR:
+        raise SetupError(f"pgvector {vector} is too old; 0.8 or newer is needed.")
+
+
+def _upgrade(owner_dsn: str) -> None:
+    # Imported here: alembic and SQLAlchemy take 0.4 s that a start without migration saves.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(_HERE))
+    config.attributes["owner_dsn"] = owner_dsn
+    command.upgrade(config, "head")
+
+
+async def _grant(connection: asyncpg.Connection, role: str, password: str | None) -> None:
+    quoted = await connection.fetchval("SELECT quote_ident($1)", role)
+    if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role):
+        secret = await connection.fetchval("SELECT quote_nullable($1::text)", password)
+        await connection.execute(f"CREATE ROLE {quoted} LOGIN PASSWORD {secret}")
+    for right in (
+        "USAGE ON SCHEMA public",
+        "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public",
+        "USAGE ON ALL SEQUENCES IN SCHEMA public",
+        "EXECUTE ON ALL FUNCTIONS IN SCHEMA public",
+    ):
+        await connection.execute(f"GRANT {right} TO {quoted}")
+    for table, rights in (
+        ("alembic_version", "INSERT, UPDATE, DELETE"),
+        ("prices", "INSERT, UPDATE, DELETE"),
+        ("tenant_directory", "DELETE"),
+        ("usage_events", "DELETE"),
+    ):
+        await connection.execute(f"REVOKE {rights} ON {table} FROM {quoted}")

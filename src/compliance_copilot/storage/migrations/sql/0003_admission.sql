@@ -1,0 +1,281 @@
+-- The hot path, one function per round trip. Each enters its tenant in its first line.
+
+-- The tenant and the scopes of a presented key; no row when it is unknown, revoked or expired.
+CREATE FUNCTION authenticate(p_key_hash bytea)
+RETURNS TABLE (tenant_id text, key_id uuid, name text, scopes text[], expires_at timestamptz,
+               tenant_status text)
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_key api_keys;
+    v_status text;
+BEGIN
+    PERFORM set_config('app.key_hash', encode(p_key_hash, 'hex'), true);
+    SELECT * INTO v_key FROM api_keys k
+    WHERE k.key_hash = p_key_hash AND k.revoked_at IS NULL
+      AND (k.expires_at IS NULL OR k.expires_at > now());
+    PERFORM set_config('app.key_hash', '', true);
+    IF NOT FOUND OR v_key.id IS NULL THEN
+        RETURN;
+    END IF;
+    PERFORM set_config('app.tenant_id', v_key.tenant_id, true);
+    SELECT t.status INTO v_status FROM tenants t WHERE t.tenant_id = v_key.tenant_id;
+    UPDATE api_keys k SET last_used_at = now()
+    WHERE k.tenant_id = v_key.tenant_id AND k.id = v_key.id
+      AND (k.last_used_at IS NULL OR k.last_used_at < now() - interval '1 minute');
+    RETURN QUERY SELECT v_key.tenant_id, v_key.id, v_key.name, v_key.scopes, v_key.expires_at,
+                        v_status;
+END
+$$;
+
+-- Seconds until a rolling window has room again, 0 when it has; the sum is of buckets that
+-- may reach into the window, so never fewer than really happened.
+CREATE FUNCTION window_state(p_tenant text, p_width integer, p_window integer, p_limit integer,
+                             p_now timestamptz, OUT admitted bigint, OUT retry_after real)
+LANGUAGE plpgsql AS $$
+BEGIN
+    SELECT coalesce(sum(w.admitted), 0) INTO admitted FROM admission_windows w
+    WHERE w.tenant_id = p_tenant AND w.width_seconds = p_width
+      AND w.starts_at > p_now - make_interval(secs => p_window + p_width);
+    retry_after := 0;
+    IF p_limit IS NOT NULL AND admitted >= p_limit THEN
+        -- The bucket whose leaving makes room: the oldest buckets leave first.
+        SELECT extract(epoch FROM b.starts_at - p_now) + p_window + p_width INTO retry_after
+        FROM (SELECT w.starts_at, sum(w.admitted) OVER (ORDER BY w.starts_at) AS left_by_then
+              FROM admission_windows w
+              WHERE w.tenant_id = p_tenant AND w.width_seconds = p_width
+                AND w.starts_at > p_now - make_interval(secs => p_window + p_width)) b
+        WHERE b.left_by_then > admitted - p_limit
+        ORDER BY b.starts_at LIMIT 1;
+        retry_after := coalesce(retry_after, p_window);
+    END IF;
+END
+$$;
+
+CREATE FUNCTION count_in_window(p_tenant text, p_width integer, p_at timestamptz, p_step integer)
+RETURNS void LANGUAGE sql AS $$
+    INSERT INTO admission_windows AS w (tenant_id, width_seconds, starts_at, admitted)
+    VALUES (p_tenant, p_width,
+            to_timestamp(floor(extract(epoch FROM p_at) / p_width) * p_width), p_step)
+    ON CONFLICT (tenant_id, width_seconds, starts_at)
+    DO UPDATE SET admitted = w.admitted + excluded.admitted
+$$;
+
+CREATE FUNCTION hold_money(p_tenant text, p_at timestamptz, p_held bigint, p_settled bigint)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF p_held <> 0 OR p_settled <> 0 THEN
+        INSERT INTO spend_months AS m (tenant_id, month, held_micro_usd, settled_micro_usd)
+        VALUES (p_tenant, date_trunc('month', p_at AT TIME ZONE 'UTC')::date, p_held, p_settled)
+        ON CONFLICT (tenant_id, month) DO UPDATE
+        SET held_micro_usd = m.held_micro_usd + excluded.held_micro_usd,
+            settled_micro_usd = m.settled_micro_usd + excluded.settled_micro_usd;
+    END IF;
+END
+$$;
+
+CREATE FUNCTION money_left(p_tenant text, p_at timestamptz, p_budget bigint)
+RETURNS bigint LANGUAGE sql STABLE AS $$
+    SELECT p_budget - coalesce(sum(m.held_micro_usd + m.settled_micro_usd), 0)::bigint
+    FROM spend_months m
+    WHERE m.tenant_id = p_tenant AND m.month = date_trunc('month', p_at AT TIME ZONE 'UTC')::date
+$$;
+
+-- What admission is asked. Limits were computed from configuration `version`; when that is no
+-- longer the present one, nothing is admitted and the new configuration is given back.
+CREATE TYPE admission_request AS (
+    request_id uuid, operation text, key_hash bytea, scope text, version bigint,
+    queries_per_hour integer, requests_per_minute integer, concurrent integer,
+    budget_micro_usd bigint,
+    provider text, model text, price_version text, reserved_micro_usd bigint, unpriced boolean,
+    lease_seconds real, idempotency_key text, body_hash bytea);
+
+-- The limit on documents is kept by the transaction that stores them, where their number is known.
+-- verdict: admitted | stale | unknown_tenant | suspended | unauthenticated | forbidden
+--          | replay | running | idempotency_mismatch | gone
+--          | queries_per_hour | requests_per_minute | concurrent_requests | budget
+CREATE TYPE admission_reply AS (
+    verdict text, version bigint, tenant_config jsonb, tenant_limits jsonb, system_config jsonb,
+    corpus_version bigint, quota bigint, remaining bigint, retry_after real,
+    reply jsonb, original_request_id uuid);
+
+CREATE FUNCTION check_caller(p_tenant text, r admission_request, p_status text)
+RETURNS text LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    v_scopes text[];
+BEGIN
+    IF r.key_hash IS NOT NULL THEN
+        SELECT k.scopes INTO v_scopes FROM api_keys k
+        WHERE k.tenant_id = p_tenant AND k.key_hash = r.key_hash AND k.revoked_at IS NULL
+          AND (k.expires_at IS NULL OR k.expires_at > now());
+        IF NOT FOUND THEN RETURN 'unauthenticated'; END IF;
+        IF NOT r.scope = ANY (v_scopes) THEN RETURN 'forbidden'; END IF;
+    END IF;
+    IF p_status IS NULL OR p_status = 'deleted' THEN RETURN 'unknown_tenant'; END IF;
+    IF p_status <> 'active' THEN RETURN 'suspended'; END IF;
+    RETURN NULL;
+END
+$$;
+
+-- An Idempotency-Key names one request for ever. A run whose lease ended without a settlement
+-- was not charged, and is taken over.
+CREATE FUNCTION claim_idempotency(p_tenant text, r admission_request, INOUT a admission_reply)
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_seen idempotency_keys;
+BEGIN
+    SELECT * INTO v_seen FROM idempotency_keys k
+    WHERE k.tenant_id = p_tenant AND k.operation = r.operation AND k.key = r.idempotency_key;
+    IF NOT FOUND THEN RETURN; END IF;
+    a.original_request_id := v_seen.request_id;
+    IF v_seen.body_hash <> r.body_hash THEN
+        a.verdict := 'idempotency_mismatch';
+    ELSIF v_seen.finished THEN
+        a.verdict := CASE WHEN v_seen.reply IS NULL THEN 'gone' ELSE 'replay' END;
+        a.reply := v_seen.reply;
+    ELSIF EXISTS (SELECT FROM usage_events e WHERE e.tenant_id = p_tenant
+                  AND e.request_id = v_seen.request_id AND e.state = 'reserved'
+                  AND e.lease_expires_at > clock_timestamp()) THEN
+        a.verdict := 'running';
+        a.retry_after := 1;
+    END IF;
+END
+$$;
+
+CREATE FUNCTION check_limits(p_tenant text, r admission_request, p_now timestamptz,
+                             INOUT a admission_reply)
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_count bigint;
+    v_retry real;
+BEGIN
+    SELECT w.admitted, w.retry_after INTO v_count, v_retry
+    FROM window_state(p_tenant, 1, 60, r.requests_per_minute, p_now) w;
+    IF v_retry > 0 THEN
+        a.verdict := 'requests_per_minute'; a.quota := r.requests_per_minute;
+        a.remaining := 0; a.retry_after := v_retry; RETURN;
+    END IF;
+    IF r.operation <> 'ingest' THEN
+        SELECT w.admitted, w.retry_after INTO v_count, v_retry
+        FROM window_state(p_tenant, 60, 3600, r.queries_per_hour, p_now) w;
+        a.quota := r.queries_per_hour; a.remaining := r.queries_per_hour - v_count - 1;
+        IF v_retry > 0 THEN
+            a.verdict := 'queries_per_hour'; a.remaining := 0; a.retry_after := v_retry; RETURN;
+        END IF;
+    END IF;
+    IF r.concurrent IS NOT NULL THEN
+        SELECT count(DISTINCT e.request_id) INTO v_count FROM usage_events e
+        WHERE e.tenant_id = p_tenant AND e.state = 'reserved' AND e.lease_expires_at > p_now;
+        IF v_count >= r.concurrent THEN
+            a.verdict := 'concurrent_requests'; a.quota := r.concurrent; a.remaining := 0;
+            a.retry_after := 1; RETURN;
+        END IF;
+    END IF;
+    IF r.budget_micro_usd IS NOT NULL
+       AND money_left(p_tenant, p_now, r.budget_micro_usd) < r.reserved_micro_usd THEN
+        a.verdict := 'budget'; a.quota := r.budget_micro_usd;
+        a.remaining := greatest(0, money_left(p_tenant, p_now, r.budget_micro_usd));
+        a.retry_after := extract(epoch FROM (date_trunc('month', p_now AT TIME ZONE 'UTC')
+            + interval '1 month') AT TIME ZONE 'UTC' - p_now);
+    END IF;
+END
+$$;
+
+-- Design section 6, step 2: who, which configuration, every limit, the reservation and the
+-- intent row, in one atomic round trip. Admissions of one tenant queue at its row; those of
+-- different tenants do not meet.
+CREATE FUNCTION admit(p_tenant text, r admission_request)
+RETURNS admission_reply LANGUAGE plpgsql AS $$
+DECLARE
+    a admission_reply;
+    t tenants;
+    v_now timestamptz;
+BEGIN
+    PERFORM set_config('app.tenant_id', p_tenant, true);
+    SELECT * INTO t FROM tenants WHERE tenant_id = p_tenant FOR NO KEY UPDATE;
+    v_now := clock_timestamp();
+    a.verdict := check_caller(p_tenant, r, t.status);
+    IF a.verdict IS NOT NULL THEN RETURN a; END IF;
+    SELECT s.version + t.version INTO a.version FROM system_state s;
+    IF a.version <> r.version THEN
+        a.verdict := 'stale'; a.tenant_config := t.config; a.tenant_limits := t.limits;
+        SELECT s.config INTO a.system_config FROM system_state s;
+        RETURN a;
+    END IF;
+    SELECT coalesce(max(c.version), 0) INTO a.corpus_version FROM corpora c
+    WHERE c.tenant_id = p_tenant;
+    IF r.idempotency_key IS NOT NULL THEN
+        a := claim_idempotency(p_tenant, r, a);
+        IF a.verdict IS NOT NULL THEN RETURN a; END IF;
+    END IF;
+    a := check_limits(p_tenant, r, v_now, a);
+    IF a.verdict IS NOT NULL THEN RETURN a; END IF;
+
+    PERFORM count_in_window(p_tenant, 1, v_now, 1);
+    IF r.operation <> 'ingest' THEN
+        PERFORM count_in_window(p_tenant, 60, v_now, 1);
+    END IF;
+    PERFORM hold_money(p_tenant, v_now, r.reserved_micro_usd, 0);
+    INSERT INTO usage_events (tenant_id, request_id, attempt, operation, key_id, provider, model,
+                              reserved_micro_usd, price_version, unpriced, started_at,
+                              lease_expires_at)
+    SELECT p_tenant, r.request_id, 1, r.operation,
+           (SELECT k.id::text FROM api_keys k
+            WHERE k.tenant_id = p_tenant AND k.key_hash = r.key_hash),
+           r.provider, r.model, r.reserved_micro_usd, r.price_version, r.unpriced, v_now,
+           v_now + make_interval(secs => r.lease_seconds);
+    IF r.idempotency_key IS NOT NULL THEN
+        INSERT INTO idempotency_keys (tenant_id, operation, key, body_hash, request_id)
+        VALUES (p_tenant, r.operation, r.idempotency_key, r.body_hash, r.request_id)
+        ON CONFLICT (tenant_id, operation, key)
+        DO UPDATE SET request_id = excluded.request_id, created_at = now();
+    END IF;
+    a.verdict := 'admitted';
+    RETURN a;
+END
+$$;
+
+CREATE TYPE settlement AS (
+    request_id uuid, attempt integer, state text, final boolean, provider text, model text,
+    provider_model text, provider_response_id text, input_tokens integer, output_tokens integer,
+    cached_input_tokens integer, cost_micro_usd bigint, unpriced boolean, estimated boolean,
+    outcome text, latency_ms real, request_latency_ms real, uncounted boolean, reply jsonb);
+
+-- Settles an attempt exactly once; false when it was settled before. An attempt that the sweep
+-- called interrupted is settled when a proof (journal, provider export) arrives later.
+-- `uncounted`: the request was refused after admission (a 4xx) and uses up no rate.
+CREATE FUNCTION settle(p_tenant text, s settlement)
+RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    v_old usage_events;
+BEGIN
+    PERFORM set_config('app.tenant_id', p_tenant, true);
+    SELECT * INTO v_old FROM usage_events e
+    WHERE e.tenant_id = p_tenant AND e.request_id = s.request_id AND e.attempt = s.attempt
+      AND e.state IN ('reserved', 'interrupted')
+    FOR UPDATE;
+    IF NOT FOUND THEN RETURN false; END IF;
+    UPDATE usage_events e SET
+        state = s.state, final = s.final, provider = s.provider,
+        model = coalesce(s.model, e.model), provider_model = s.provider_model,
+        provider_response_id = s.provider_response_id, input_tokens = s.input_tokens,
+        output_tokens = s.output_tokens, cached_input_tokens = s.cached_input_tokens,
+        cost_micro_usd = s.cost_micro_usd, unpriced = s.unpriced, estimated = s.estimated,
+        outcome = s.outcome, latency_ms = s.latency_ms,
+        request_latency_ms = s.request_latency_ms, settled_at = clock_timestamp()
+    WHERE e.tenant_id = p_tenant AND e.request_id = s.request_id AND e.attempt = s.attempt;
+    PERFORM hold_money(p_tenant, v_old.started_at,
+                       CASE WHEN v_old.state = 'reserved' THEN -v_old.reserved_micro_usd ELSE 0 END,
+                       s.cost_micro_usd);
+    IF s.uncounted THEN
+        PERFORM count_in_window(p_tenant, 1, v_old.started_at, -1);
+        IF v_old.operation <> 'ingest' THEN
+            PERFORM count_in_window(p_tenant, 60, v_old.started_at, -1);
+        END IF;
+    END IF;
+    IF s.reply IS NOT NULL THEN
+        UPDATE idempotency_keys k SET finished = true, reply = s.reply
+        WHERE k.tenant_id = p_tenant AND k.request_id = s.request_id;
+    END IF;
+    RETURN true;
+END
+$$;
