@@ -1,0 +1,60 @@
+"""BM25 as an inner product: what a chunk stores, and what a question multiplies it with.
+
+Robertson & Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009), section 3:
+score(q, d) = sum over terms of idf(t) * tf * (k1 + 1) / (tf + k1 * (1 - b + b * dl / avgdl)).
+The idf lives in the question's vector alone, so a chunk's weights stay true when others come and
+go. Must not enter: texts, SQL.
+"""
+
+from collections.abc import Mapping
+from math import log
+
+K1 = 1.2
+B = 0.75
+
+
+def document_weights(
+    terms: Mapping[int, int],
+    *,
+    length: int,
+    average_length: float,
+    k1: float = K1,
+    b: float = B,
+) -> dict[int, float]:
+    """Return per term the saturated, length-normalised frequency of a chunk, below k1 + 1 each.
+
+    `length` and `average_length` count terms (`analysis.document_length`); the average is pinned
+    per corpus. An average of 0 (no chunk has a term) leaves length out of account.
+    """
+    relative = length / average_length if average_length > 0 else 1.0
+    damping = k1 * (1.0 - b + b * relative)
+    return {term: tf * (k1 + 1.0) / (tf + damping) for term, tf in terms.items()}
+
+
+def idf(document_frequency: int, chunk_count: int) -> float:
+    """Return log(1 + (N - df + 0.5) / (df + 0.5)): the never negative form of the paper's idf.
+
+    The 1 added inside the logarithm is what Lucene does; without it a term in more than half of
+    the chunks would count against them.
+    """
+    rarity = (chunk_count - document_frequency + 0.5) / (document_frequency + 0.5)
+    return log(1.0 + max(rarity, 0.0))
+
+
+def query_weights(
+    terms: Mapping[int, int], document_frequencies: Mapping[int, int], chunk_count: int
+) -> dict[int, float]:
+    """Return per term of a question its count times its idf; terms that no chunk has are left out.
+
+    The frequencies are the tenant's own: no other tenant's chunk moves them.
+    """
+    return {
+        term: count * idf(document_frequencies[term], chunk_count)
+        for term, count in terms.items()
+        if document_frequencies.get(term, 0) > 0
+    }
+
+
+def inner_product(query: Mapping[int, float], document: Mapping[int, float]) -> float:
+    """Return the BM25 score of a chunk: the sum over the terms that both vectors have."""
+    return sum(weight * document[term] for term, weight in query.items() if term in document)
