@@ -7,6 +7,8 @@ from enum import StrEnum
 from typing import Any, NewType
 from uuid import UUID
 
+from compliance_copilot.core.clock import Deadline, utc_now
+
 TenantId = NewType("TenantId", str)
 
 
@@ -89,15 +91,73 @@ class EffectiveConfig:
     unsupported: Unsupported = Unsupported.DROP
     hold_suspicious: bool = False
     max_steps: int = 4
+    query_overrides: tuple[str, ...] = (
+        "model_tier",
+        "retrieval_mode",
+        "top_k",
+        "max_tokens",
+        "temperature",
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """An authenticated caller. `tenant_id` is None for the operator (platform scope)."""
+    """An authenticated caller. `tenant_id` is None for the operator (platform scope).
+
+    `key_hash` lets admission look at the key once more, in its own round trip.
+    """
 
     tenant_id: TenantId | None
     key_id: str
+    name: str
     scopes: frozenset[Scope]
+    key_hash: bytes | None = field(default=None, repr=False)
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Whom a request is going to ask first, and the most that it may cost."""
+
+    provider: str | None
+    model: str | None
+    price_version: str
+    micro_usd: int = 0
+    unpriced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyClaim:
+    """An `Idempotency-Key` and the SHA-256 of the body that came with it."""
+
+    key: str
+    body_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """An admitted request: its intent row is committed, its lease runs."""
+
+    tenant_id: TenantId
+    request_id: UUID
+    operation: Operation
+    config: EffectiveConfig
+    limits: ResourceLimits
+    reservation: Reservation
+    corpus_version: int
+    deadline: Deadline
+    lease_seconds: float
+    quota: int | None = None
+    remaining: int | None = None
+    admitted_at: datetime = field(default_factory=utc_now)
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The stored reply of an `Idempotency-Key`: nothing is admitted and nothing charged."""
+
+    reply: Mapping[str, Any]
+    original_request_id: UUID
 
 
 @dataclass(frozen=True, slots=True)

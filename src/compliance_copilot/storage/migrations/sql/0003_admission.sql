@@ -229,6 +229,9 @@ BEGIN
         ON CONFLICT (tenant_id, operation, key)
         DO UPDATE SET request_id = excluded.request_id, created_at = now();
     END IF;
+    UPDATE api_keys k SET last_used_at = v_now
+    WHERE k.tenant_id = p_tenant AND k.key_hash = r.key_hash
+      AND (k.last_used_at IS NULL OR k.last_used_at < v_now - interval '1 minute');
     a.verdict := 'admitted';
     RETURN a;
 END

@@ -1,0 +1,250 @@
+"""Admission: who, which configuration, every limit and the intent row, in one round trip.
+
+The worker computes from the configuration it holds; the database compares versions and, when it
+is old, gives the new one back without admitting. So a change holds for the next request on every
+worker, and a worker that is up to date needs one round trip.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from math import ceil
+from typing import Any
+
+import orjson
+
+from compliance_copilot.core.clock import Deadline, new_id
+from compliance_copilot.core.errors import (
+    BudgetExhausted,
+    Conflict,
+    CopilotError,
+    Forbidden,
+    Gone,
+    InvalidRequest,
+    LimitReached,
+    StoreUnavailable,
+    Unauthenticated,
+)
+from compliance_copilot.core.vocabulary import (
+    EffectiveConfig,
+    IdempotencyClaim,
+    Operation,
+    Permit,
+    Principal,
+    Replay,
+    Reservation,
+    ResourceLimits,
+    Scope,
+    TenantId,
+)
+from compliance_copilot.storage.database import Database, Row
+from compliance_copilot.tenancy.cascade import (
+    SYSTEM,
+    TENANT,
+    Layer,
+    laid_limits,
+    resolve,
+    system_layer,
+)
+from compliance_copilot.tenancy.config_manager import layer_of
+from compliance_copilot.tenancy.tenants import unknown_tenant
+
+LEASE_GRACE_SECONDS = 10.0
+_ADMIT = "SELECT * FROM admit($1, $2)"
+_MOST_TRIES = 4
+_SCOPES = {
+    Operation.QUERY: Scope.QUERY,
+    Operation.SEARCH: Scope.QUERY,
+    Operation.INGEST: Scope.INGEST,
+}
+_WINDOWS = {"queries_per_hour": 3600, "requests_per_minute": 60}
+_LIMIT_NAMES = {
+    "queries_per_hour": "max_queries_per_hour",
+    "requests_per_minute": "requests_per_minute",
+    "concurrent_requests": "max_concurrent_requests",
+}
+
+Planner = Callable[[EffectiveConfig], Reservation]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request that wants in. `plan` tells from the configuration what it may cost at most."""
+
+    operation: Operation
+    plan: Planner
+    timeout_seconds: float
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    principal: Principal | None = None
+    idempotency: IdempotencyClaim | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """A tenant's layers as some version had them; version 0 is none."""
+
+    version: int = 0
+    system: Layer = field(default_factory=dict)
+    tenant: Layer = field(default_factory=dict)
+    limits: ResourceLimits = field(default_factory=ResourceLimits)
+
+
+class Admission:
+    """Lets requests in, exactly as many as allowed, over any number of workers."""
+
+    def __init__(
+        self, database: Database, config: EffectiveConfig, limits: ResourceLimits
+    ) -> None:
+        self._database = database
+        self._base = config
+        self._default_limits = limits
+        self._snapshots: dict[TenantId, _Snapshot] = {}
+
+    async def admit(self, tenant_id: TenantId, ask: Ask) -> Permit | Replay:
+        """Admit a request and commit its intent row.
+
+        Raises UnknownTenant, Unauthenticated, Forbidden, InvalidRequest (an override),
+        LimitReached, BudgetExhausted, Conflict, Gone, StoreUnavailable.
+        """
+        deadline = Deadline.after(ask.timeout_seconds)
+        snapshot = self._snapshots.get(tenant_id, _Snapshot())
+        for _ in range(_MOST_TRIES):
+            permit, fault = self._draft(tenant_id, ask, snapshot, deadline)
+            # A refused override is asked about once more: the snapshot may be old.
+            version = 0 if fault else snapshot.version
+            row = (await self._database.call(
+                tenant_id, _ADMIT, _request(ask, permit, version), deadline=deadline
+            ))[0]
+            if row["verdict"] != "stale":
+                return _answer(row, permit, tenant_id)
+            if fault and row["version"] == snapshot.version:
+                raise fault
+            snapshot = self._remember(tenant_id, row)
+        raise StoreUnavailable(
+            "The configuration changes faster than it can be read.", retry_after_seconds=1
+        )
+
+    def _draft(
+        self, tenant_id: TenantId, ask: Ask, snapshot: _Snapshot, deadline: Deadline
+    ) -> tuple[Permit, InvalidRequest | None]:
+        fault: InvalidRequest | None = None
+        config = EffectiveConfig()
+        if snapshot.version:
+            try:
+                config = _within(
+                    resolve(snapshot.system, snapshot.tenant, ask.overrides), snapshot.limits
+                )
+            except InvalidRequest as error:
+                fault = error
+        return Permit(
+            tenant_id=tenant_id,
+            request_id=new_id(),
+            operation=ask.operation,
+            config=config,
+            limits=snapshot.limits,
+            reservation=ask.plan(config),
+            corpus_version=0,
+            deadline=deadline,
+            lease_seconds=ask.timeout_seconds + LEASE_GRACE_SECONDS,
+        ), fault
+
+    def _remember(self, tenant_id: TenantId, row: Row) -> _Snapshot:
+        snapshot = _Snapshot(
+            version=row["version"],
+            system=system_layer(self._base, layer_of(row["system_config"], SYSTEM)),
+            tenant=layer_of(row["tenant_config"], TENANT),
+            limits=laid_limits(self._default_limits, orjson.loads(row["tenant_limits"])),
+        )
+        self._snapshots[tenant_id] = snapshot
+        return snapshot
+
+
+def _within(config: EffectiveConfig, limits: ResourceLimits) -> EffectiveConfig:
+    return replace(config, max_tokens=min(config.max_tokens, limits.max_tokens_per_query))
+
+
+def budget_micro_usd(limits: ResourceLimits) -> int | None:
+    """Return the monthly budget in micro-USD, None when there is none."""
+    budget = limits.monthly_budget_usd
+    return None if budget is None else round(budget * 1_000_000)
+
+
+def _request(ask: Ask, permit: Permit, version: int) -> tuple[object, ...]:
+    principal, claim, reserved = ask.principal, ask.idempotency, permit.reservation
+    limits = permit.limits
+    return (
+        permit.request_id,
+        ask.operation.value,
+        principal.key_hash if principal else None,
+        _SCOPES[ask.operation].value,
+        version,
+        limits.max_queries_per_hour,
+        limits.requests_per_minute,
+        limits.max_concurrent_requests,
+        budget_micro_usd(limits),
+        reserved.provider,
+        reserved.model,
+        reserved.price_version,
+        reserved.micro_usd,
+        reserved.unpriced,
+        permit.lease_seconds,
+        claim.key if claim else None,
+        claim.body_hash if claim else None,
+    )
+
+
+def _answer(row: Row, permit: Permit, tenant_id: TenantId) -> Permit | Replay:
+    verdict: str = row["verdict"]
+    if verdict == "admitted":
+        return replace(
+            permit,
+            corpus_version=row["corpus_version"],
+            quota=row["quota"],
+            remaining=row["remaining"],
+        )
+    if verdict == "replay":
+        return Replay(orjson.loads(row["reply"]), row["original_request_id"])
+    raise _refusal(verdict, row, tenant_id)
+
+
+def _refusal(verdict: str, row: Row, tenant_id: TenantId) -> CopilotError:
+    if verdict in _LIMIT_NAMES or verdict == "budget":
+        return _limit(verdict, row)
+    if verdict == "unknown_tenant":
+        return unknown_tenant(tenant_id)
+    facts = {"retry_after_seconds": 1} if verdict == "running" else {}
+    kind, words = _REFUSALS[verdict]
+    return kind(words, **facts)
+
+
+_REFUSALS: dict[str, tuple[type[CopilotError], str]] = {
+    "suspended": (Forbidden, "This tenant is suspended."),
+    "unauthenticated": (Unauthenticated, "The key is unknown, revoked or expired."),
+    "forbidden": (Forbidden, "The key lacks the scope for this."),
+    "running": (Conflict, "The first request with this Idempotency-Key is still running."),
+    "idempotency_mismatch": (
+        InvalidRequest,
+        "This Idempotency-Key came before with another body.",
+    ),
+    "gone": (Gone, "The reply stored under this Idempotency-Key has been erased."),
+}
+
+
+def _limit(verdict: str, row: Row) -> LimitReached:
+    facts = {
+        "quota": row["quota"],
+        "remaining": row["remaining"] or 0,
+        "retry_after_seconds": max(1, ceil(row["retry_after"] or 1)),
+    }
+    if verdict == "budget":
+        return BudgetExhausted(
+            "The month's budget does not carry this request.",
+            limit="monthly_budget_usd",
+            **facts,
+        )
+    name = _LIMIT_NAMES[verdict]
+    return LimitReached(
+        f"The limit {name} ({row['quota']}) is reached.",
+        limit=name,
+        window_seconds=_WINDOWS.get(verdict),
+        **facts,
+    )

@@ -1,0 +1,136 @@
+"""Writing the cascade's layers, and reading them with where each value comes from."""
+
+import asyncio
+from collections.abc import Coroutine, Generator, Mapping
+from dataclasses import asdict, is_dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from compliance_copilot.core.vocabulary import (
+    EffectiveConfig,
+    ResourceLimits,
+    TenantId,
+    ValueOrigin,
+)
+from compliance_copilot.storage.database import Database
+from compliance_copilot.tenancy.cascade import (
+    SYSTEM,
+    TENANT,
+    Layer,
+    checked_config,
+    checked_limits,
+    explain,
+    system_layer,
+)
+from compliance_copilot.tenancy.tenants import stamped, unknown_tenant
+
+_UPDATE_TENANT = """
+    UPDATE tenants SET config = config || $2::jsonb, limits = limits || $3::jsonb,
+                       version = version + 1, updated_at = now()
+    WHERE tenant_id = $1 AND status <> 'deleted' RETURNING version
+"""
+_UPDATE_SYSTEM = """
+    UPDATE system_state SET config = config || $1::jsonb, version = version + 1
+    RETURNING version
+"""
+_READ = """
+    SELECT s.config AS system_config, t.config AS tenant_config, s.version + t.version AS version
+    FROM system_state s, tenants t WHERE t.tenant_id = $1 AND t.status <> 'deleted'
+"""
+
+
+class PendingWrite:
+    """A write that has been started: await it, or let the next operation wait for it."""
+
+    def __init__(self, work: Coroutine[Any, Any, int], pending: set["PendingWrite"]) -> None:
+        self._task = asyncio.ensure_future(work)
+        self._pending = pending
+        pending.add(self)
+
+    def __await__(self) -> Generator[Any, None, int]:
+        """Give the new version, or raise what the write met."""
+        self._pending.discard(self)
+        return self._task.__await__()
+
+
+class ConfigManager:
+    """System defaults and tenant configuration; each value knows who set it and when."""
+
+    def __init__(self, database: Database, base: EffectiveConfig) -> None:
+        self._database = database
+        self._base = base
+        self._pending: set[PendingWrite] = set()
+
+    def set_system_defaults(self, *, set_by: str = "library", **values: Any) -> PendingWrite:
+        """Validate at once and start storing system defaults for all tenants.
+
+        Raises InvalidRequest. Awaiting the result gives the new version.
+        """
+        entries = stamped(checked_config(values), set_by)
+        return PendingWrite(self._write_system(entries), self._pending)
+
+    def update_tenant_config(
+        self, tenant_id: str, *, set_by: str = "library", **values: Any
+    ) -> PendingWrite:
+        """Validate at once and start storing values for one tenant.
+
+        `resource_limits=ResourceLimits(...)` sets its limits. Raises InvalidRequest; awaiting
+        raises UnknownTenant.
+        """
+        limits = values.pop("resource_limits", None)
+        own_limits = checked_limits(_as_mapping(limits)) if limits is not None else {}
+        entries = stamped(checked_config(values), set_by)
+        return PendingWrite(
+            self._write_tenant(TenantId(tenant_id), entries, own_limits), self._pending
+        )
+
+    async def finish_writes(self) -> None:
+        """Wait for started writes and raise the first error among them."""
+        while self._pending:
+            await next(iter(self._pending))
+
+    async def explain(self, tenant_id: TenantId) -> tuple[int, dict[str, ValueOrigin]]:
+        """Return the version and, per field, value, layer, setter and time.
+
+        Raises UnknownTenant.
+        """
+        async with self._database.transaction(tenant_id) as connection:
+            row = await connection.fetchrow(_READ, tenant_id)
+        if row is None:
+            raise unknown_tenant(tenant_id)
+        system = system_layer(self._base, layer_of(row["system_config"], SYSTEM))
+        return row["version"], explain(system, layer_of(row["tenant_config"], TENANT))
+
+    async def _write_system(self, entries: Mapping[str, Any]) -> int:
+        rows = await self._database.call_platform(_UPDATE_SYSTEM, orjson.dumps(entries).decode())
+        return int(rows[0]["version"])
+
+    async def _write_tenant(
+        self, tenant_id: TenantId, entries: Mapping[str, Any], limits: Mapping[str, Any]
+    ) -> int:
+        async with self._database.transaction(tenant_id) as connection:
+            version = await connection.fetchval(
+                _UPDATE_TENANT,
+                tenant_id,
+                orjson.dumps(entries).decode(),
+                orjson.dumps(limits).decode(),
+            )
+        if version is None:
+            raise unknown_tenant(tenant_id)
+        return int(version)
+
+
+def layer_of(stored: str, name: str) -> Layer:
+    """Return a layer from its stored JSON: field -> {value, set_by, set_at}."""
+    return {
+        field: ValueOrigin(
+            entry["value"], name, entry["set_by"], datetime.fromisoformat(entry["set_at"])
+        )
+        for field, entry in orjson.loads(stored).items()
+    }
+
+
+def _as_mapping(limits: ResourceLimits | Mapping[str, Any]) -> Mapping[str, Any]:
+    return asdict(limits) if is_dataclass(limits) else dict(limits)

@@ -1,0 +1,60 @@
+"""The ambient tenant: it feeds telemetry and verifies, it never supplies.
+
+Kept in a ContextVar and, for spans of our own, in OpenTelemetry baggage under `tenant_id`. Both
+follow `await`, tasks and bound executors; neither leaves for a third party.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from opentelemetry import baggage
+from opentelemetry import context as otel_context
+
+from compliance_copilot.core.errors import TenantMismatch
+from compliance_copilot.core.vocabulary import TenantId
+
+BAGGAGE_KEY = "tenant_id"
+_current: ContextVar[TenantId | None] = ContextVar("compliance_copilot_tenant", default=None)
+
+
+class TenantContext:
+    """The tenant that the running task works for."""
+
+    @staticmethod
+    def set_tenant(tenant_id: str) -> None:
+        """Bind the tenant from here to the end of this task (or `clear_tenant`)."""
+        _current.set(TenantId(tenant_id))
+        otel_context.attach(baggage.set_baggage(BAGGAGE_KEY, tenant_id))
+
+    @staticmethod
+    def get_tenant() -> TenantId | None:
+        """Return the bound tenant, None when there is none."""
+        return _current.get()
+
+    current = get_tenant
+
+    @staticmethod
+    def clear_tenant() -> None:
+        """Bind nobody."""
+        _current.set(None)
+        otel_context.attach(baggage.remove_baggage(BAGGAGE_KEY))
+
+    @staticmethod
+    @contextmanager
+    def bind(tenant_id: TenantId) -> Iterator[None]:
+        """Bind the tenant for a block and put back what was there before."""
+        token = _current.set(tenant_id)
+        otel_token = otel_context.attach(baggage.set_baggage(BAGGAGE_KEY, tenant_id))
+        try:
+            yield
+        finally:
+            otel_context.detach(otel_token)
+            _current.reset(token)
+
+    @staticmethod
+    def verify(tenant_id: TenantId) -> None:
+        """Raise TenantMismatch when another tenant, or none, is bound."""
+        bound = _current.get()
+        if bound != tenant_id:
+            raise TenantMismatch("The work at hand belongs to another tenant.")
