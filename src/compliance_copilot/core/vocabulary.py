@@ -175,6 +175,7 @@ class Chunk:
     section: str | None = None
     page: int | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    headings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +247,98 @@ class Answer:
     outcome: Outcome
     sources: Sequence[ScoredChunk]
     citations: Sequence[Citation]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyMetadata:
+    """How a reply came about: names and units as in the HTTP contract."""
+
+    tenant_id: TenantId
+    request_id: UUID
+    model: str
+    provider_model: str | None
+    tokens_used: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float
+    latency_ms: float
+    retrieval_mode: RetrievalMode
+    cached: bool = False
+    fallback: Mapping[str, Any] | None = None
+    steps: Sequence[Mapping[str, Any]] = ()
+    unsupported_sentences: int = 0
+    quota: int | None = None
+    remaining: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueryReply:
+    """An answer with what it rests on."""
+
+    answer: str
+    outcome: Outcome
+    sources: Sequence[ScoredChunk]
+    citations: Sequence[Citation]
+    metadata: ReplyMetadata
+
+
+@dataclass(frozen=True, slots=True)
+class SearchReply:
+    """Ranked sources without an answer."""
+
+    results: Sequence[ScoredChunk]
+    metadata: ReplyMetadata
+
+
+@dataclass(frozen=True, slots=True)
+class NewDocument:
+    """A text that comes in. Without a `document_id` one is derived from the content."""
+
+    text: str
+    document_id: str | None = None
+    title: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    effective_from: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IngestedDocument:
+    """What became of one document: `created`, `updated` or `unchanged`."""
+
+    document_id: str
+    version: int
+    status: str
+    chunks: int
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReply:
+    """What became of one call."""
+
+    tenant_id: TenantId
+    request_id: UUID
+    documents: Sequence[IngestedDocument]
+    chunks_indexed: int
+
+
+@dataclass(frozen=True, slots=True)
+class UsageSummary:
+    """Sums over a window of one tenant's ledger; an empty window gives zeros."""
+
+    tenant_id: TenantId
+    time_window_hours: float
+    total_queries: int
+    successful_queries: int
+    avg_latency_ms: float
+    total_requests: int
+    successful_requests: int
+    input_tokens: int
+    output_tokens: int
+    cost_micro_usd: int
+    unpriced_events: int
+    estimated_events: int
+    open_events: int
+    cache_hits: int
 
 
 @dataclass(frozen=True, slots=True)

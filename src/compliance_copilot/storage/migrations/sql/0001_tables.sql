@@ -114,7 +114,7 @@ CREATE TABLE chunks (
     ordinal      integer NOT NULL,
     start_offset integer NOT NULL,
     end_offset   integer NOT NULL,
-    section      text,
+    headings     text[] NOT NULL DEFAULT '{}',
     page         integer,
     text         text NOT NULL,
     PRIMARY KEY (tenant_id, id),

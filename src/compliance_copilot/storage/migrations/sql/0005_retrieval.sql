@@ -20,7 +20,7 @@ $$;
 CREATE FUNCTION search_chunks(p_tenant text, p_dense halfvec, p_terms integer[], p_counts real[],
                               p_limit integer, p_as_of timestamptz DEFAULT NULL)
 RETURNS TABLE (id uuid, document_id text, version integer, ordinal integer, start_offset integer,
-               end_offset integer, text text, title text, section text, page integer,
+               end_offset integer, text text, title text, headings text[], page integer,
                metadata jsonb, dense_score float8, sparse_score float8)
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
@@ -46,7 +46,7 @@ BEGIN
         ORDER BY s.sparse DESC, s.chunk_id LIMIT p_limit
     )
     SELECT c.id, c.document_id, c.version, c.ordinal, c.start_offset, c.end_offset, c.text,
-           d.title, c.section, c.page, d.metadata, bd.dense, bs.sparse
+           d.title, c.headings, c.page, d.metadata, bd.dense, bs.sparse
     FROM by_dense bd FULL JOIN by_sparse bs ON bs.chunk_id = bd.chunk_id
     JOIN chunks c ON c.tenant_id = p_tenant AND c.id = coalesce(bd.chunk_id, bs.chunk_id)
     JOIN document_versions d ON d.tenant_id = p_tenant AND d.document_id = c.document_id
