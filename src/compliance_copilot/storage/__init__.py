@@ -1,10 +1,4 @@
-<<<<<<< HEAD
-"""Where things are kept: the only door to SQL.
-
-Must not enter: HTTP, vendors, decisions about tenants or answers.
-=======
 """The only door to SQL: the embedded server, the pools and tenant transactions, the migrations.
 
 asyncpg is imported here and nowhere else; no HTTP, no vendor and no rule of a wing enters.
->>>>>>> embedded
 """
