@@ -58,3 +58,20 @@ def query_weights(
 def inner_product(query: Mapping[int, float], document: Mapping[int, float]) -> float:
     """Return the BM25 score of a chunk: the sum over the terms that both vectors have."""
     return sum(weight * document[term] for term, weight in query.items() if term in document)
+
+
+def term_counts(
+    weights: Mapping[int, float],
+    *,
+    length: int,
+    average_length: float,
+    k1: float = K1,
+    b: float = B,
+) -> dict[int, int]:
+    """Return the counts behind a chunk's weights: `document_weights` read backwards.
+
+    Exact for counts below some hundred thousand, because counts are whole numbers.
+    """
+    relative = length / average_length if average_length > 0 else 1.0
+    damping = k1 * (1.0 - b + b * relative)
+    return {term: max(1, round(w * damping / (k1 + 1.0 - w))) for term, w in weights.items()}

@@ -1,0 +1,1 @@
+"""One file per outside thing. Vendor SDKs are imported here and nowhere else."""

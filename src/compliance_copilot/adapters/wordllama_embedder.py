@@ -1,0 +1,55 @@
+"""The default embedder: wordllama, whose weights come inside its wheel; no download."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compliance_copilot.core.clock import Deadline
+from compliance_copilot.rag.ports import Embedded, Vectors
+
+_DIMENSIONS = 256
+_INLINE_CHARACTERS = 10_000  # a question: quicker here than a thread's hand-over
+
+
+class WordllamaEmbedder:
+    """Static word vectors of 256 dimensions, averaged and normalised."""
+
+    name = "wordllama-256"
+    provider = "local"
+    dimensions = _DIMENSIONS
+
+    @cached_property
+    def _model(self) -> Any:
+        handlers, level = logging.root.handlers[:], logging.root.level
+        import wordllama
+
+        # Its import calls logging.basicConfig(INFO): put back what was there.
+        logging.root.handlers[:] = handlers
+        logging.root.setLevel(level)
+        folder = Path(wordllama.__file__).parent
+        return wordllama.WordLlama.load(cache_dir=folder, disable_download=True)
+
+    def warm(self) -> None:
+        """Load the weights now (0.5-1 s) and not with the first question."""
+        _ = self._model
+
+    async def embed(self, texts: Sequence[str], *, deadline: Deadline) -> Embedded:
+        """Return unit vectors of shape (texts, 256); a text without a known word gives zeros."""
+        del deadline  # thousands of texts a second: never long under way
+        if sum(map(len, texts)) <= _INLINE_CHARACTERS:
+            return Embedded(self._vectors(texts))
+        return Embedded(await asyncio.to_thread(self._vectors, texts))
+
+    def _vectors(self, texts: Sequence[str]) -> Vectors:
+        if not texts:
+            return np.zeros((0, _DIMENSIONS), dtype=np.float32)
+        raw = np.asarray(self._model.embed(list(texts)), dtype=np.float32)
+        raw = np.nan_to_num(raw)
+        norms = np.linalg.norm(raw, axis=1, keepdims=True)
+        vectors: Vectors = raw / np.where(norms == 0, 1, norms)
+        return vectors

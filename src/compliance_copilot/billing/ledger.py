@@ -1,0 +1,110 @@
+"""Reading the ledger: sums over a window, and its rows page by page."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from compliance_copilot.core.clock import utc_now
+from compliance_copilot.core.errors import InvalidRequest
+from compliance_copilot.core.vocabulary import TenantId, UsageSummary
+from compliance_copilot.storage.database import Database, Row
+
+_SUMMARY = "SELECT * FROM usage_summary($1, $2, $3)"
+_PAGE = """
+    SELECT request_id, attempt, operation, provider, model, provider_model, provider_response_id,
+           input_tokens, output_tokens, cached_input_tokens, cost_micro_usd, outcome, state, final,
+           estimated, unpriced, price_version, latency_ms, started_at, settled_at
+    FROM usage_events
+    WHERE tenant_id = $1 AND ($2::text IS NULL OR operation = $2)
+      AND ($3::timestamptz IS NULL OR started_at >= $3)
+      AND ($4::timestamptz IS NULL OR started_at < $4)
+      AND ($5::uuid IS NULL OR (request_id, attempt) < ($5, $6))
+    ORDER BY request_id DESC, attempt DESC LIMIT $7
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageEvent:
+    """One attempt, as it stands in the ledger."""
+
+    request_id: UUID
+    attempt: int
+    operation: str
+    provider: str | None
+    model: str | None
+    provider_model: str | None
+    provider_response_id: str | None
+    input_tokens: int
+    output_tokens: int
+    cached_input_tokens: int
+    cost_micro_usd: int
+    outcome: str | None
+    state: str
+    final: bool
+    estimated: bool
+    unpriced: bool
+    price_version: str
+    latency_ms: float | None
+    started_at: datetime
+    settled_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageFilter:
+    """Which rows: None leaves a side open."""
+
+    operation: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class UsageLedger:
+    """The ledger of every tenant, read one tenant at a time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def summary(self, tenant_id: TenantId, hours: float) -> UsageSummary:
+        """Return the sums over the last `hours`."""
+        until = utc_now()
+        rows = await self._database.call(
+            tenant_id, _SUMMARY, until - timedelta(hours=hours), until + timedelta(seconds=1)
+        )
+        values = dict(rows[0])
+        values["avg_latency_ms"] = values["avg_latency_ms"] or 0.0
+        return UsageSummary(tenant_id=tenant_id, time_window_hours=hours, **values)
+
+    async def list(
+        self,
+        tenant_id: TenantId,
+        *,
+        wanted: UsageFilter = UsageFilter(),  # noqa: B008 - frozen
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> tuple[list[UsageEvent], str | None]:
+        """Return a page of rows, newest first, and the cursor of the next page.
+
+        Raises InvalidRequest for a cursor that is not ours.
+        """
+        after = _parse(cursor) if cursor else (None, None)
+        async with self._database.transaction(tenant_id) as connection:
+            rows: list[Row] = await connection.fetch(
+                _PAGE,
+                tenant_id,
+                wanted.operation,
+                wanted.since,
+                wanted.until,
+                *after,
+                limit + 1,
+            )
+        events = [UsageEvent(**dict(row)) for row in rows[:limit]]
+        more = len(rows) > limit
+        return events, f"{events[-1].request_id}.{events[-1].attempt}" if more else None
+
+
+def _parse(cursor: str) -> tuple[UUID, int]:
+    request_id, _, attempt = cursor.partition(".")
+    try:
+        return UUID(request_id), int(attempt)
+    except ValueError:
+        raise InvalidRequest("This cursor is not one of ours.", field="cursor") from None

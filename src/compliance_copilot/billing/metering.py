@@ -1,0 +1,151 @@
+"""The two steps of the ledger seen from the work: the intent is there, the settlement follows.
+
+Admission has committed attempt 1 before a Meter exists, so no provider is called without a row.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from compliance_copilot.billing.prices import PriceBook
+from compliance_copilot.core.errors import BudgetExhausted
+from compliance_copilot.core.vocabulary import Permit, Reservation, Usage
+from compliance_copilot.storage.database import Database
+
+_SETTLE = "SELECT settle($1, $2)"
+_NEXT = "SELECT next_attempt($1, $2, $3, $4, $5, $6, $7) AS attempt"
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How an attempt ended. `provider` None: nobody was called."""
+
+    outcome: str
+    state: str = "settled"
+    provider: str | None = None
+    model: str | None = None
+    provider_model: str | None = None
+    response_id: str | None = None
+    usage: Usage = Usage()
+    estimated: bool = False
+    uncounted: bool = False
+    """The request was refused after admission (4xx) and uses up no rate."""
+
+
+class Meter:
+    """The attempts of one admitted request, settled one after the other, each exactly once."""
+
+    def __init__(self, database: Database, prices: PriceBook, permit: Permit) -> None:
+        self._database = database
+        self._prices = prices
+        self._permit = permit
+        self._attempt = 1
+        self._began_seconds = self._attempt_began_seconds = time.monotonic()
+        self.settled = False
+        self.cost_micro_usd = 0
+        self.usage = Usage()
+
+    @property
+    def elapsed_ms(self) -> float:
+        """Milliseconds since the request was admitted."""
+        return (time.monotonic() - self._began_seconds) * 1000
+
+    async def next_attempt(self, settlement: Settlement, reservation: Reservation) -> None:
+        """Settle the running attempt and reserve the next, in one transaction.
+
+        Raises BudgetExhausted; the running attempt is settled all the same.
+        """
+        limits = self._permit.limits
+        budget = limits.monthly_budget_usd
+        rows = await self._database.call(
+            self._permit.tenant_id,
+            _NEXT,
+            self._row(settlement, final=False, reply=None),
+            None if budget is None else round(budget * 1_000_000),
+            reservation.provider,
+            reservation.model,
+            reservation.micro_usd,
+            self._permit.lease_seconds,
+        )
+        self._add(settlement)
+        if rows[0]["attempt"] is None:
+            self.settled = True
+            raise BudgetExhausted(
+                "The month's budget does not carry another attempt.", limit="monthly_budget_usd"
+            )
+        self._attempt = rows[0]["attempt"]
+        self._attempt_began_seconds = time.monotonic()
+
+    async def settle(
+        self, settlement: Settlement, *, reply: Mapping[str, Any] | None = None
+    ) -> None:
+        """End the request's last attempt. `reply` is kept for its Idempotency-Key."""
+        if self.settled:
+            return
+        row = self._row(settlement, final=True, reply=reply)
+        await self._database.call(self._permit.tenant_id, _SETTLE, row)
+        self.settled = True
+        self._add(settlement)
+
+    def cost_of(self, settlement: Settlement) -> int:
+        """Return what an attempt costs in micro-USD."""
+        return self._cost(settlement)[0]
+
+    def _cost(self, settlement: Settlement) -> tuple[int, bool]:
+        if settlement.provider in (None, "local", "cache"):
+            return 0, False
+        model = settlement.provider_model or settlement.model or ""
+        cost = self._prices.cost(model, settlement.usage, self._permit.admitted_at)
+        if cost.unpriced and settlement.model:
+            cost = self._prices.cost(settlement.model, settlement.usage, self._permit.admitted_at)
+        return cost.micro_usd, cost.unpriced
+
+    def _add(self, settlement: Settlement) -> None:
+        self.cost_micro_usd += self._cost(settlement)[0]
+        self.usage = Usage(
+            self.usage.input_tokens + settlement.usage.input_tokens,
+            self.usage.output_tokens + settlement.usage.output_tokens,
+            self.usage.cached_input_tokens + settlement.usage.cached_input_tokens,
+        )
+
+    def _row(
+        self, s: Settlement, *, final: bool, reply: Mapping[str, Any] | None
+    ) -> tuple[object, ...]:
+        micro_usd, unpriced = self._cost(s)
+        now = time.monotonic()
+        return (
+            self._permit.request_id,
+            self._attempt,
+            s.state,
+            final,
+            s.provider,
+            s.model,
+            s.provider_model,
+            s.response_id,
+            s.usage.input_tokens,
+            s.usage.output_tokens,
+            s.usage.cached_input_tokens,
+            micro_usd,
+            unpriced,
+            s.estimated,
+            s.outcome,
+            (now - self._attempt_began_seconds) * 1000,
+            (now - self._began_seconds) * 1000 if final else None,
+            s.uncounted,
+            None if reply is None else orjson.dumps(reply).decode(),
+        )
+
+
+class Metering:
+    """Makes a meter for a permit."""
+
+    def __init__(self, database: Database, prices: PriceBook) -> None:
+        self._database = database
+        self.prices = prices
+
+    def meter(self, permit: Permit) -> Meter:
+        """Return the meter of an admitted request."""
+        return Meter(self._database, self.prices, permit)

@@ -1,0 +1,165 @@
+"""Documents of a tenant as they can be listed, read and deleted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from compliance_copilot.core.errors import NotFound
+from compliance_copilot.core.vocabulary import TenantId
+from compliance_copilot.storage.database import Connection, Database, Row
+from compliance_copilot.storage.vectors import decode_sparse
+
+_LIST = """
+    SELECT d.document_id, d.title, d.metadata, d.current_version AS version, v.chunks,
+           d.created_at, d.updated_at
+    FROM documents d
+    JOIN document_versions v ON v.tenant_id = d.tenant_id AND v.document_id = d.document_id
+                            AND v.version = d.current_version
+    WHERE d.tenant_id = $1 AND ($2::text IS NULL OR d.document_id > $2)
+      AND ($3::text IS NULL OR d.document_id = $3)
+    ORDER BY d.document_id LIMIT $4
+"""
+_VERSIONS = """
+    SELECT version, title, metadata, encode(content_hash, 'hex') AS content_hash, chunks,
+           effective_from, nullif(effective_until, 'infinity') AS effective_until, created_at,
+           effective_until = 'infinity' AS current
+    FROM document_versions WHERE tenant_id = $1 AND document_id = $2 ORDER BY version
+"""
+_TEXT = """
+    SELECT text FROM document_versions
+    WHERE tenant_id = $1 AND document_id = $2 AND version = $3
+"""
+_CURRENT_TERMS = """
+    SELECT v.sparse, v.length, v.effective_until = 'infinity' AS current
+    FROM chunks c JOIN chunk_vectors v ON v.tenant_id = c.tenant_id AND v.chunk_id = c.id
+    WHERE c.tenant_id = $1 AND c.document_id = $2
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentInfo:
+    """A document with its current version's number."""
+
+    document_id: str
+    title: str
+    metadata: Mapping[str, Any]
+    version: int
+    chunks: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class VersionInfo:
+    """One immutable version."""
+
+    version: int
+    title: str
+    metadata: Mapping[str, Any]
+    content_hash: str
+    chunks: int
+    effective_from: datetime
+    effective_until: datetime | None
+    created_at: datetime
+    current: bool
+
+
+class DocumentStore:
+    """The documents of all tenants, one tenant at a time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def list(
+        self, tenant_id: TenantId, *, after: str | None = None, limit: int = 100
+    ) -> list[DocumentInfo]:
+        """Return a page of documents in the order of their ids."""
+        async with self._database.transaction(tenant_id) as connection:
+            rows = await connection.fetch(_LIST, tenant_id, after, None, limit)
+        return [_info(row) for row in rows]
+
+    async def require(self, tenant_id: TenantId, document_id: str) -> DocumentInfo:
+        """Return one document. Raises NotFound."""
+        async with self._database.transaction(tenant_id) as connection:
+            rows = await connection.fetch(_LIST, tenant_id, None, document_id, 1)
+        if not rows:
+            raise _unknown()
+        return _info(rows[0])
+
+    async def versions(self, tenant_id: TenantId, document_id: str) -> list[VersionInfo]:
+        """Return all versions of a document, oldest first. Raises NotFound."""
+        async with self._database.transaction(tenant_id) as connection:
+            rows = await connection.fetch(_VERSIONS, tenant_id, document_id)
+        if not rows:
+            raise _unknown()
+        return [VersionInfo(**_with_metadata(row)) for row in rows]
+
+    async def text(self, tenant_id: TenantId, document_id: str, version: int) -> str:
+        """Return the text of a version, to which all offsets refer. Raises NotFound."""
+        async with self._database.transaction(tenant_id) as connection:
+            text: str | None = await connection.fetchval(_TEXT, tenant_id, document_id, version)
+        if text is None:
+            raise _unknown()
+        return text
+
+    async def delete(self, tenant_id: TenantId, document_id: str) -> None:
+        """Remove a document with all its versions, chunks and vectors. Raises NotFound."""
+        async with self._database.transaction(tenant_id) as connection:
+            corpus = await connection.fetchrow(
+                "SELECT * FROM corpora WHERE tenant_id = $1 FOR UPDATE", tenant_id
+            )
+            rows = await connection.fetch(_CURRENT_TERMS, tenant_id, document_id)
+            size = await connection.fetchval(
+                "SELECT sum(octet_length(text)) FROM document_versions"
+                " WHERE tenant_id = $1 AND document_id = $2",
+                tenant_id,
+                document_id,
+            )
+            if size is None:
+                raise _unknown()
+            current = [row for row in rows if row["current"]]
+            await _uncount(connection, tenant_id, current)
+            await connection.execute(
+                "DELETE FROM documents WHERE tenant_id = $1 AND document_id = $2",
+                tenant_id,
+                document_id,
+            )
+            await _shrink(connection, corpus, current, size)
+
+
+async def _uncount(connection: Connection, tenant_id: TenantId, rows: list[Row]) -> None:
+    steps: dict[int, int] = {}
+    for row in rows:
+        for term in decode_sparse(row["sparse"]):
+            steps[term] = steps.get(term, 0) - 1
+    await connection.execute(
+        "SELECT count_terms($1, $2, $3)", tenant_id, list(steps), list(steps.values())
+    )
+
+
+async def _shrink(connection: Connection, corpus: Row, rows: list[Row], size: int) -> None:
+    # The pin stays until the next ingest moves it: no other chunk has to be weighed anew here.
+    await connection.execute(
+        "UPDATE corpora SET version = version + 1, documents = documents - 1,"
+        " text_bytes = text_bytes - $2, chunks = chunks - $3, total_length = total_length - $4"
+        " WHERE tenant_id = $1",
+        corpus["tenant_id"],
+        size,
+        len(rows),
+        sum(row["length"] for row in rows),
+    )
+
+
+def _unknown() -> NotFound:
+    return NotFound("There is no such document or version.", kind="document")
+
+
+def _info(row: Row) -> DocumentInfo:
+    return DocumentInfo(**_with_metadata(row))
+
+
+def _with_metadata(row: Row) -> dict[str, Any]:
+    return {**dict(row), "metadata": orjson.loads(row["metadata"])}

@@ -1,0 +1,160 @@
+"""From texts to stored documents: clean, compare, cut, analyse, embed, store."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import orjson
+
+from compliance_copilot.core.clock import Deadline, new_id
+from compliance_copilot.core.errors import InvalidRequest
+from compliance_copilot.core.vocabulary import IngestedDocument, NewDocument, TenantId
+from compliance_copilot.rag import analysis, corpus
+from compliance_copilot.rag.chunking import Span, split
+from compliance_copilot.rag.ports import Embedder, Vectors
+from compliance_copilot.storage.database import Database
+
+_BATCH_TEXTS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A document before embedding."""
+
+    document_id: str
+    title: str
+    text: str
+    metadata: Mapping[str, Any]
+    content_hash: bytes
+    language: str
+    spans: Sequence[Span]
+    terms: Sequence[Mapping[int, int]]
+
+
+class Ingestion:
+    """Takes documents of one tenant in, all of a call or none."""
+
+    def __init__(self, database: Database, embedder: Embedder) -> None:
+        self._database = database
+        self._embedder = embedder
+
+    async def ingest(
+        self,
+        tenant_id: TenantId,
+        documents: Sequence[NewDocument],
+        *,
+        max_documents: int | None,
+        deadline: Deadline,
+    ) -> list[IngestedDocument]:
+        """Store what is new or changed; the same content again is `unchanged` and no work.
+
+        Raises InvalidRequest naming the document's place, LimitReached, ModelUnavailable.
+        """
+        named = [_named(document, place) for place, document in enumerate(documents)]
+        ids = [document.document_id for document in named if document.document_id]
+        _refuse_twins(ids)
+        known = await corpus.current_hashes(self._database, tenant_id, ids)
+        fresh = [d for d in named if _key(d) not in known]
+        cuts = await asyncio.to_thread(_cut_all, fresh)
+        vectors = await self._embed(cuts, deadline)
+        request = corpus.StoreRequest(
+            [_prepared(cut, v) for cut, v in zip(cuts, vectors, strict=True)],
+            self._embedder.name,
+            max_documents,
+        )
+        stored = {d.document_id: d for d in await self._store(tenant_id, request, deadline)}
+        return [stored.get(d.document_id or "") or known[_key(d)] for d in named]
+
+    async def _store(
+        self, tenant_id: TenantId, request: corpus.StoreRequest, deadline: Deadline
+    ) -> list[IngestedDocument]:
+        if not request.documents:
+            return []
+        return await corpus.store(self._database, tenant_id, request, deadline=deadline)
+
+    async def _embed(self, cuts: Sequence[_Cut], deadline: Deadline) -> list[Vectors]:
+        texts = [cut.text[span.start : span.end] for cut in cuts for span in cut.spans]
+        batches = [
+            (
+                await self._embedder.embed(texts[at : at + _BATCH_TEXTS], deadline=deadline)
+            ).vectors
+            for at in range(0, len(texts), _BATCH_TEXTS)
+        ]
+        rows = [row for batch in batches for row in batch]
+        result, at = [], 0
+        for cut in cuts:
+            result.append(rows[at : at + len(cut.spans)])
+            at += len(cut.spans)
+        return result  # type: ignore[return-value]  # a list of rows serves as a matrix
+
+
+def _named(document: NewDocument, place: int) -> NewDocument:
+    if not document.text.strip():
+        raise InvalidRequest("The text is empty.", field=f"documents.{place}.text")
+    if document.document_id:
+        return document
+    derived = f"doc-{sha256(document.text.encode()).hexdigest()[:24]}"
+    return NewDocument(document.text, derived, document.title, document.metadata)
+
+
+def _refuse_twins(ids: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for place, document_id in enumerate(ids):
+        if document_id in seen:
+            raise InvalidRequest(
+                "This document_id comes twice in one call.",
+                field=f"documents.{place}.document_id",
+            )
+        seen.add(document_id)
+
+
+def _content_hash(document: NewDocument) -> bytes:
+    """Return what two equal versions share: text, title and metadata."""
+    content = [document.text, document.title, dict(document.metadata)]
+    return sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+def _key(document: NewDocument) -> str:
+    return f"{_content_hash(document).hex()} {document.document_id}"
+
+
+def _cut_all(documents: Sequence[NewDocument]) -> list[_Cut]:
+    return [_cut(document) for document in documents]
+
+
+def _cut(document: NewDocument) -> _Cut:
+    text = document.text
+    language = analysis.detect_language(text)
+    spans = split(text)
+    return _Cut(
+        document_id=document.document_id or "",
+        title=document.title or _title_of(spans) or document.document_id or "",
+        text=text,
+        metadata=document.metadata,
+        content_hash=_content_hash(document),
+        language=language,
+        spans=spans,
+        terms=[analysis.terms(text[span.start : span.end], language) for span in spans],
+    )
+
+
+def _title_of(spans: Sequence[Span]) -> str | None:
+    return next((span.headings[0] for span in spans if span.headings), None)
+
+
+def _prepared(cut: _Cut, vectors: Vectors) -> corpus.PreparedDocument:
+    return corpus.PreparedDocument(
+        document_id=cut.document_id,
+        title=cut.title,
+        text=cut.text,
+        metadata=cut.metadata,
+        content_hash=cut.content_hash,
+        language=cut.language,
+        spans=cut.spans,
+        chunk_ids=[new_id() for _ in cut.spans],
+        terms=cut.terms,
+        lengths=[analysis.document_length(terms) for terms in cut.terms],
+        vectors=vectors,
+    )
