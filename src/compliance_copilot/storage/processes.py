@@ -1,6 +1,7 @@
 """What the operating system says about a process: does it live, is it our PostgreSQL."""
 
 import os
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -68,6 +69,21 @@ def is_postgres_in(pid: int, folder: Path) -> bool:
     except OSError:  # dead, or another user's
         return False
     return place == str(folder) and Path(_program_path(pid)).name == "postgres"
+
+
+def kill_all_postgres_in(folder: Path) -> None:
+    """End the sessions that outlived their server: a long statement does not notice its death.
+
+    Nothing is lost by it that the server's own death has not ended. Only where /proc shows them;
+    elsewhere PostgreSQL waits for them.
+    """
+    if not LINUX:
+        return
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    for pid in pids:
+        if is_postgres_in(pid, folder):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def has_lost_its_program(pid: int) -> bool:
