@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import asyncpg
@@ -90,7 +91,11 @@ def postmaster_pid(data_dir: Path, major: int = 18) -> int:
 
 
 def open_files(pid: int) -> set[str]:
-    return {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()}
+    found = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # of our own look into the folder
+            found.add(os.readlink(link))
+    return found
 
 
 def network_sockets() -> set[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from compliance_copilot.storage import processes
 from compliance_copilot.storage.embedded import open_embedded
 from tests.storage.postgres_processes import (
     FAST,
@@ -156,6 +157,28 @@ async def test_a_long_statement_does_not_hold_up_the_restart(data_dir: Path) -> 
         with pytest.raises((OSError, asyncpg.PostgresError)):
             await busy
     assert postgres_pids(data_dir) == []
+
+
+async def test_ending_lost_sessions_ends_no_stranger(data_dir: Path) -> None:
+    """Neither in the cluster's folder, nor of its user, nor under a session's title."""
+    async with open_embedded(data_dir, options=FAST):
+        pass
+    folder = data_dir / "postgres-18"
+    owner = folder.stat()
+    as_owner = {"user": owner.st_uid, "group": owner.st_gid} if os.geteuid() == 0 else {}
+    titled = ["-c", "exec -a 'postgres: somebody' sleep 600"]
+    strangers = [
+        subprocess.Popen(command, cwd=place, **user)  # type: ignore[call-overload]  # noqa: ASYNC220 - returns at once
+        for command in (["sleep", "600"], ["bash", *titled])
+        for place in ("/", folder)
+        for user in ({}, as_owner)
+    ]
+    processes.end_sessions_in(folder)
+    await asyncio.sleep(0.1)
+    assert [stranger.poll() for stranger in strangers] == [None] * len(strangers)
+    for stranger in strangers:
+        stranger.kill()
+        stranger.wait()
 
 
 async def test_of_several_processes_one_restarts_a_killed_server(data_dir: Path) -> None:

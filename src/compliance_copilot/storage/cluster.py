@@ -203,13 +203,12 @@ class Cluster:
         """Stop the server and wait: fast first (clean), at once if that takes too long."""
         for kind in (signal.SIGINT, signal.SIGQUIT):  # what `pg_ctl stop` sends: fast, immediate
             deadline = Deadline.after(STOP_SECONDS)
-            if processes.is_postgres_in(pid, self.folder):
-                os.kill(pid, kind)
+            processes.signal_postgres(pid, self.folder, kind)
             while processes.is_postgres_in(pid, self.folder) and not deadline.passed:
                 time.sleep(POLL_SECONDS)
             if not deadline.passed:
                 processes.reap(pid)
-                processes.kill_all_postgres_in(self.folder)
+                processes.end_sessions_in(self.folder)
                 return sockets.remove_folder(self.socket_dir)
         raise SetupError(f"PostgreSQL (pid {pid}) does not stop; see {self.log} for the reason.")
 
@@ -224,7 +223,7 @@ class Cluster:
         PostgreSQL trusts a living pid in `postmaster.pid` whoever it is, so a reused one is written
         over; by the rest of the file PostgreSQL finds sessions that outlived their server.
         """
-        processes.kill_all_postgres_in(self.folder)  # sessions whose server was killed
+        processes.end_sessions_in(self.folder)  # sessions whose server was killed
         address = self.socket_dir / sockets.NAME
         deadline = Deadline.after(UNSEEN_SECONDS)
         while sockets.answers(address):
