@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.errors import SetupError
 from compliance_copilot.storage import processes, sockets
 from compliance_copilot.storage.installation import (
+    WINDOWS,
     SystemUser,
     child_options,
     program,
@@ -115,15 +117,17 @@ class Cluster:
                     f"{other.parent} was made by another PostgreSQL, {self.major} is asked for; "
                     "dump and restore it, or set DATA_DIR to another folder."
                 )
-        making = self.folder.with_suffix(".new")
-        shutil.rmtree(making, ignore_errors=True)  # of a start that was killed
-        making.mkdir(mode=0o700)
+        for left in self.data_dir.glob(f"{self.folder.name}.new.*"):  # by a start that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        making = Path(tempfile.mkdtemp(prefix=f"{self.folder.name}.new.", dir=self.data_dir))
         if self.user is not None:
             os.chown(making, self.user.uid, self.user.gid)
         try:
             self._initdb(making)
             (making / "pg_hba.conf").write_text(self.hba)
+            _flush(making / "pg_hba.conf")
             making.rename(self.folder)
+            _flush(self.data_dir)
         finally:
             shutil.rmtree(making, ignore_errors=True)
         return None
@@ -168,13 +172,16 @@ class Cluster:
         """Start the server and return its pid once it answers, or raise `SetupError`."""
         deadline = Deadline.after(READY_SECONDS)
         while True:
-            self._clear_away_the_dead()
-            pid = self._spawn()
+            pid = self.serving_pid()
+            if pid is None:
+                self._clear_away_the_dead()
+                pid = self._spawn()
             if self.wait_ready(pid, deadline, abandon):
                 return pid
             fault = self._last_fault()
-            # After a kill the last sessions of the old server may take a moment to end.
-            if "shared memory block" not in fault or deadline.passed or abandon.is_set():
+            # A starter that was killed just now may have left a server that gets up before ours.
+            again = "shared memory block" in fault or self.serving_pid() is not None
+            if not again or deadline.passed or abandon.is_set():
                 raise SetupError(
                     f"The embedded PostgreSQL did not start ({fault}); see {self.log}."
                 )
@@ -196,12 +203,12 @@ class Cluster:
         """Stop the server and wait: fast first (clean), at once if that takes too long."""
         for kind in (signal.SIGINT, signal.SIGQUIT):  # what `pg_ctl stop` sends: fast, immediate
             deadline = Deadline.after(STOP_SECONDS)
-            if processes.is_postgres_in(pid, self.folder):
-                os.kill(pid, kind)
+            processes.signal_postgres(pid, self.folder, kind)
             while processes.is_postgres_in(pid, self.folder) and not deadline.passed:
                 time.sleep(POLL_SECONDS)
             if not deadline.passed:
                 processes.reap(pid)
+                processes.end_sessions_in(self.folder)
                 return sockets.remove_folder(self.socket_dir)
         raise SetupError(f"PostgreSQL (pid {pid}) does not stop; see {self.log} for the reason.")
 
@@ -216,13 +223,14 @@ class Cluster:
         PostgreSQL trusts a living pid in `postmaster.pid` whoever it is, so a reused one is written
         over; by the rest of the file PostgreSQL finds sessions that outlived their server.
         """
+        processes.end_sessions_in(self.folder)  # sessions whose server was killed
         address = self.socket_dir / sockets.NAME
         deadline = Deadline.after(UNSEEN_SECONDS)
         while sockets.answers(address):
             if deadline.passed:
                 raise SetupError(
-                    "A PostgreSQL that this process cannot see (another container?) serves DATA_DIR "
-                    f"{self.data_dir}; stop it or set DATA_DIR to another folder."
+                    "A PostgreSQL that this process cannot see (another container?) serves "
+                    f"DATA_DIR {self.data_dir}; stop it or set DATA_DIR to another folder."
                 )
             time.sleep(0.1)
         note = self.folder / "postmaster.pid"
@@ -266,3 +274,14 @@ class Cluster:
             lines = file.read().decode(errors="replace").splitlines()
         faults = [line for line in lines if re.search("FATAL|PANIC|error|not found", line)]
         return (faults or lines or ["no reason given"])[-1].split("FATAL:")[-1].strip()
+
+
+def _flush(path: Path) -> None:
+    """Have a change on disk before anything is built on it."""
+    if WINDOWS:
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -85,7 +85,7 @@ async def _watch(seat: "_Seat") -> None:
     while True:
         await asyncio.sleep(WATCH_SECONDS)
         try:
-            if await asyncio.to_thread(seat.cluster.serving_pid) is not None:
+            if await asyncio.to_thread(seat.is_served):
                 continue
             await _to_the_end(seat.revive, on_cancel=seat.abandon.set)
         except (SetupError, OSError) as fault:
@@ -122,6 +122,14 @@ class _Seat:
         with self._start_lock(), _one_line(self.cluster.data_dir):
             self._ensure_running(alone=self.using.try_exclusive())
             self.taken = self.using.try_shared()
+
+    def is_served(self) -> bool:
+        """Tell whether a server runs, be it one that another process has started."""
+        pid = self.cluster.serving_pid()
+        if pid is not None and self.pid is not None and pid != self.pid:
+            self.cluster.forget(self.pid)
+            self.pid = pid
+        return pid is not None
 
     def revive(self) -> None:
         """Start the server again, unless another process has done so by now."""

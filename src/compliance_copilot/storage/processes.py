@@ -1,8 +1,10 @@
 """What the operating system says about a process: does it live, is it our PostgreSQL."""
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -68,6 +70,63 @@ def is_postgres_in(pid: int, folder: Path) -> bool:
     except OSError:  # dead, or another user's
         return False
     return place == str(folder) and Path(_program_path(pid)).name == "postgres"
+
+
+def signal_postgres(pid: int, folder: Path, kind: signal.Signals) -> None:
+    """Send a signal to the server of `folder`; to nobody when the pid is not (or no more) it."""
+    _signal_checked(pid, kind, lambda: is_postgres_in(pid, folder))
+
+
+def end_sessions_in(folder: Path) -> None:
+    """End the sessions that outlived their server: a long statement does not notice its death.
+
+    The service may be root, so one wrong answer must not be enough to end a stranger: owner, title
+    and folder of a process are asked separately, and each of them alone rules strangers out. Only
+    where /proc shows them; elsewhere PostgreSQL waits for them.
+    """
+    if not LINUX or not folder.exists():
+        return
+    owner = folder.stat().st_uid
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            _end_session(int(entry.name), folder, owner)
+
+
+def _end_session(pid: int, folder: Path, owner: int) -> None:
+    def is_session() -> bool:
+        process = Path(f"/proc/{pid}")
+        try:
+            return (
+                owner != 0  # PostgreSQL never runs as root
+                and process.stat().st_uid == owner
+                and (process / "cmdline").read_bytes().startswith(b"postgres: ")
+                and is_postgres_in(pid, folder)
+            )
+        except OSError:
+            return False
+
+    if is_session():
+        _signal_checked(pid, signal.SIGKILL, is_session)
+
+
+def _signal_checked(pid: int, kind: signal.Signals, is_meant: Callable[[], bool]) -> None:
+    """Check and signal the same process, even if it ends in between and its pid is reused."""
+    try:
+        handle = os.pidfd_open(pid) if LINUX else None
+    except ProcessLookupError:
+        return
+    except OSError:  # a kernel without pidfd
+        handle = None
+    try:
+        if is_meant():
+            with suppress(ProcessLookupError):
+                if handle is None:
+                    os.kill(pid, kind)
+                else:
+                    signal.pidfd_send_signal(handle, kind)
+    finally:
+        if handle is not None:
+            os.close(handle)
 
 
 def has_lost_its_program(pid: int) -> bool:
