@@ -3,18 +3,31 @@
 Admission has committed attempt 1 before a Meter exists, so no provider is called without a row.
 """
 
+import asyncio
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from compliance_copilot.billing.prices import PriceBook
-from compliance_copilot.core.errors import BudgetExhausted
+from compliance_copilot.core.errors import (
+    BudgetExhausted,
+    Conflict,
+    CopilotError,
+    DeadlineExceeded,
+    InvalidRequest,
+    LimitReached,
+    StoreUnavailable,
+)
 from compliance_copilot.core.vocabulary import Permit, Reservation, Usage
 from compliance_copilot.storage.database import Database
 
+LOG = logging.getLogger(__name__)
+REFUSALS = (InvalidRequest, LimitReached, Conflict)
 _SETTLE = "SELECT settle($1, $2)"
 _NEXT = "SELECT next_attempt($1, $2, $3, $4, $5, $6, $7) AS attempt"
 
@@ -103,13 +116,17 @@ class Meter:
             cost = self._prices.cost(settlement.model, settlement.usage, self._permit.admitted_at)
         return cost.micro_usd, cost.unpriced
 
-    def _add(self, settlement: Settlement) -> None:
-        self.cost_micro_usd += self._cost(settlement)[0]
-        self.usage = Usage(
+    def usage_with(self, settlement: Settlement) -> Usage:
+        """Return the tokens of all attempts, this one included."""
+        return Usage(
             self.usage.input_tokens + settlement.usage.input_tokens,
             self.usage.output_tokens + settlement.usage.output_tokens,
             self.usage.cached_input_tokens + settlement.usage.cached_input_tokens,
         )
+
+    def _add(self, settlement: Settlement) -> None:
+        self.cost_micro_usd += self._cost(settlement)[0]
+        self.usage = self.usage_with(settlement)
 
     def _row(
         self, s: Settlement, *, final: bool, reply: Mapping[str, Any] | None
@@ -146,6 +163,29 @@ class Metering:
         self._database = database
         self.prices = prices
 
-    def meter(self, permit: Permit) -> Meter:
-        """Return the meter of an admitted request."""
-        return Meter(self._database, self.prices, permit)
+    @asynccontextmanager
+    async def request(self, permit: Permit) -> AsyncIterator[Meter]:
+        """Give the meter of an admitted request; an error settles what the work did not.
+
+        A refusal after admission (4xx) is released and uses up no rate; a failure and a caller
+        who went away are settled with that outcome.
+        """
+        meter = Meter(self._database, self.prices, permit)
+        try:
+            yield meter
+        except REFUSALS as refusal:
+            await meter.settle(Settlement(refusal.code, state="released", uncounted=True))
+            raise
+        except CopilotError as error:
+            await self._settle_failure(meter, error.code)
+            raise
+        except BaseException:  # cancelled, or a fault of ours: the row does not stay open
+            await asyncio.shield(self._settle_failure(meter, "cancelled"))
+            raise
+
+    async def _settle_failure(self, meter: Meter, outcome: str) -> None:
+        try:
+            await meter.settle(Settlement(outcome))
+        except (StoreUnavailable, DeadlineExceeded):
+            # The lease ends by itself and the sweep settles the row.
+            LOG.warning("settlement left to the sweep", extra={"outcome": outcome})

@@ -6,9 +6,10 @@ worker, and a worker that is up to date needs one round trip.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import ceil
 from typing import Any
+from uuid import UUID
 
 import orjson
 
@@ -50,6 +51,24 @@ from compliance_copilot.tenancy.tenants import unknown_tenant
 
 LEASE_GRACE_SECONDS = 10.0
 _ADMIT = "SELECT * FROM admit($1, $2)"
+_USE = """
+    SELECT t.limits,
+           (SELECT w.admitted FROM window_state($1, 60, 3600, NULL, now()) w)
+               AS queries_in_the_last_hour,
+           (SELECT w.admitted FROM window_state($1, 1, 60, NULL, now()) w)
+               AS requests_in_the_last_minute,
+           (SELECT count(DISTINCT e.request_id) FROM usage_events e WHERE e.tenant_id = $1
+            AND e.state = 'reserved' AND e.lease_expires_at > now()) AS requests_running,
+           c.documents,
+           coalesce((SELECT m.settled_micro_usd FROM spend_months m WHERE m.tenant_id = $1
+            AND m.month = date_trunc('month', now() AT TIME ZONE 'UTC')::date), 0)
+               AS settled_micro_usd_this_month,
+           coalesce((SELECT m.held_micro_usd FROM spend_months m WHERE m.tenant_id = $1
+            AND m.month = date_trunc('month', now() AT TIME ZONE 'UTC')::date), 0)
+               AS held_micro_usd_this_month
+    FROM tenants t JOIN corpora c ON c.tenant_id = t.tenant_id
+    WHERE t.tenant_id = $1 AND t.status <> 'deleted'
+"""
 _MOST_TRIES = 4
 _SCOPES = {
     Operation.QUERY: Scope.QUERY,
@@ -76,6 +95,7 @@ class Ask:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     principal: Principal | None = None
     idempotency: IdempotencyClaim | None = None
+    request_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +143,16 @@ class Admission:
             "The configuration changes faster than it can be read.", retry_after_seconds=1
         )
 
+    async def limits(self, tenant_id: TenantId) -> dict[str, Any]:
+        """Return the tenant's limits and the use so far. Raises UnknownTenant."""
+        async with self._database.transaction(tenant_id) as connection:
+            row = await connection.fetchrow(_USE, tenant_id)
+        if row is None:
+            raise unknown_tenant(tenant_id)
+        limits = laid_limits(self._default_limits, orjson.loads(row["limits"]))
+        use = {name: row[name] for name in row.keys() if name != "limits"}
+        return {"tenant_id": tenant_id, "limits": asdict(limits), "use": use}
+
     def _draft(
         self, tenant_id: TenantId, ask: Ask, snapshot: _Snapshot, deadline: Deadline
     ) -> tuple[Permit, InvalidRequest | None]:
@@ -137,7 +167,7 @@ class Admission:
                 fault = error
         return Permit(
             tenant_id=tenant_id,
-            request_id=new_id(),
+            request_id=ask.request_id or new_id(),
             operation=ask.operation,
             config=config,
             limits=snapshot.limits,

@@ -60,6 +60,18 @@ async def migrate(owner_dsn: str, *, role: str, password: str | None) -> None:
         await connection.close()
 
 
+async def ensure_database(maintenance_dsn: str, name: str) -> None:
+    """Create the database when the server does not have it yet."""
+    connection = await asyncpg.connect(maintenance_dsn)
+    try:
+        await connection.execute("SELECT pg_advisory_lock(hashtext('compliance_copilot.create'))")
+        if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
+            quoted = await connection.fetchval("SELECT quote_ident($1)", name)
+            await connection.execute(f"CREATE DATABASE {quoted}")
+    finally:
+        await connection.close()
+
+
 async def _install_vector(connection: asyncpg.Connection) -> None:
     try:
         await connection.execute("CREATE EXTENSION IF NOT EXISTS vector SCHEMA public")
@@ -81,8 +93,8 @@ async def _refuse_old_server(connection: asyncpg.Connection) -> None:
 
 def _upgrade(owner_dsn: str) -> None:
     # Imported here: alembic and SQLAlchemy take 0.4 s that a start without migration saves.
-    from alembic import command  # noqa: PLC0415
-    from alembic.config import Config  # noqa: PLC0415
+    from alembic import command
+    from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(_HERE))

@@ -1,0 +1,130 @@
+"""The first start: the platform key and, in development, the example tenants and documents.
+
+Done once for a database, whatever the number of workers: each step holds an advisory lock.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from compliance_copilot.core.errors import Conflict, SetupError
+from compliance_copilot.core.vocabulary import NewDocument, TenantId
+from compliance_copilot.orchestrator import Service
+from compliance_copilot.settings import PROJECT_ROOT, Settings
+from compliance_copilot.storage.database import Database
+from compliance_copilot.tenancy.keys import FIRST_KEY_SCOPES
+from compliance_copilot.tenancy.tenants import NewTenant, TenantChange
+
+SET_BY = "bootstrap"
+
+
+class TenantEntry(BaseModel):
+    """One tenant of a bootstrap file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tenant_id: str
+    name: str = Field(min_length=1, max_length=200)
+    config: dict[str, Any] = {}
+    limits: dict[str, Any] = {}
+
+
+class BootstrapFile(BaseModel):
+    """The schema of `configs/example.json`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tenants: list[TenantEntry]
+
+
+def load_tenants(path: Path) -> list[NewTenant]:
+    """Return the tenants of a file. Raises SetupError with one line."""
+    try:
+        entries = BootstrapFile.model_validate_json(path.read_bytes()).tenants
+    except (OSError, ValidationError) as error:
+        raise SetupError(f"{path}: {' '.join(str(error).split())[:300]}") from error
+    return [NewTenant(e.tenant_id, e.name, e.config, e.limits) for e in entries]
+
+
+async def apply_tenants(service: Service, tenants: list[NewTenant]) -> dict[TenantId, str | None]:
+    """Create or update tenants, idempotently; return the first key's secret of the new ones."""
+    secrets: dict[TenantId, str | None] = {}
+    for new in tenants:
+        try:
+            tenant, key = await service.tenants.create(new, set_by=SET_BY)
+            secrets[tenant.tenant_id] = key.secret if key else None
+        except Conflict:
+            tenant_id = TenantId(new.tenant_id)
+            change = TenantChange(name=new.name, limits=new.limits)
+            await service.tenants.update(tenant_id, change)
+            await service.config.update_tenant_config(tenant_id, set_by=SET_BY, **new.config)
+            secrets[tenant_id] = None
+    return secrets
+
+
+async def first_start(service: Service, database: Database, settings: Settings) -> None:
+    """Make what a new database lacks, and tell once where it is."""
+    platform_key = await service.keys.ensure_platform_key()
+    if platform_key:
+        _tell(f"Platform key (shown once; set ADMIN_API_KEY to choose your own): {platform_key}")
+    if settings.load_examples:
+        async with database.platform_transaction() as connection:
+            # Held until the examples are in; other workers wait here and then find them.
+            await connection.execute("SELECT pg_advisory_xact_lock(hashtext('cc.examples'))")
+            done = await connection.fetchval("SELECT bootstrapped_at FROM system_state")
+            if done is None:
+                await _load_examples(service, settings)
+            await connection.execute(
+                "UPDATE system_state SET bootstrapped_at = coalesce(bootstrapped_at, now())"
+            )
+
+
+async def _load_examples(service: Service, settings: Settings) -> None:
+    tenants = load_tenants(PROJECT_ROOT / "configs" / "example.json")
+    examples = {tenant.tenant_id for tenant in tenants}
+    if set(await service.tenants.list_ids(limit=len(examples) + 1)) - examples:
+        return  # somebody's own tenants: nothing is made up beside them
+    secrets = await apply_tenants(service, tenants)
+    data = orjson.loads((PROJECT_ROOT / "example_data.json").read_bytes())
+    for tenant_id, secret in secrets.items():
+        documents = [_document(entry) for entry in data["sample_documents"].get(tenant_id, [])]
+        await service.copilot.ingest(tenant_id, documents)
+        if secret is None:  # a first start that was cut off after the tenant was made
+            scopes = FIRST_KEY_SCOPES
+            key = await service.keys.create(tenant_id, name="examples", scopes=scopes)
+            secret = key.secret
+        write_key(settings.data_dir, tenant_id, secret)
+
+
+def _document(entry: Mapping[str, Any]) -> NewDocument:
+    return NewDocument(
+        text=entry["text"],
+        document_id=entry["document_id"],
+        title=entry["title"],
+        metadata=entry["metadata"],
+    )
+
+
+def key_folder(data_dir: Path) -> Path:
+    """Return where the example tenants' keys lie."""
+    return data_dir / "keys"
+
+
+def write_key(data_dir: Path, tenant_id: str, secret: str) -> Path:
+    """Keep a key in a file that only its owner can read."""
+    folder = key_folder(data_dir)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / f"{tenant_id}.key"
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+        file.write(secret + "\n")
+    return path
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(line + "\n")

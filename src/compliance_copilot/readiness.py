@@ -1,0 +1,90 @@
+"""What is ready, limited or down, and why: `/ready`, and the seed's limited mode."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from compliance_copilot.core.clock import Deadline
+from compliance_copilot.core.errors import CopilotError
+from compliance_copilot.core.vocabulary import Operation
+from compliance_copilot.orchestrator import Component, Readiness
+from compliance_copilot.rag.ports import Embedder
+from compliance_copilot.settings import Settings
+from compliance_copilot.storage.database import Database
+
+_LOOK_SECONDS = 2.0
+_KEYS: Mapping[str, str] = {
+    "openai": "openai_api_key",
+    "anthropic": "anthropic_api_key",
+    "pinecone": "pinecone_api_key",
+}
+
+
+def missing_reason(settings: Settings, operation: Operation) -> str | None:
+    """Tell why an operation cannot run: a provider was named whose key is not set."""
+    named = [settings.embedding_provider, settings.vector_store]
+    if operation is Operation.QUERY:
+        named.append(settings.generation_provider)
+    for provider in named:
+        field = _KEYS.get(provider)
+        if field and getattr(settings, field) is None:
+            return f"Service not initialized: {field.upper()} is not set"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Readying:
+    """Looks at the parts of the service."""
+
+    settings: Settings
+    database: Database
+    embedder: Embedder
+
+    async def look(self) -> Readiness:
+        """Return the state of every part; the database is asked, within two seconds."""
+        components = {
+            "database": await self._database(),
+            "vector_store": self._vector_store(),
+            "generation": self._generation(),
+            "embedding": Component("ready", self.embedder.name),
+            "settings": self._placeholders(),
+        }
+        states = {component.status for component in components.values()}
+        status = next((s for s in ("down", "limited") if s in states), "ready")
+        return Readiness(status, components)
+
+    async def _database(self) -> Component:
+        try:
+            await self.database.call_platform(
+                "SELECT 1", deadline=Deadline.after(_LOOK_SECONDS)
+            )
+        except CopilotError as error:
+            return Component("down", error.detail)
+        where = "DATABASE_URL" if self.settings.database_url else "embedded PostgreSQL"
+        return Component("ready", where)
+
+    def _vector_store(self) -> Component:
+        if self.settings.vector_store == "pinecone":
+            reason = missing_reason(self.settings, Operation.SEARCH)
+            return Component("limited", reason) if reason else Component("ready", "pinecone")
+        if self.settings.pinecone_api_key is not None:
+            return Component(
+                "ready",
+                "pgvector; a Pinecone key is set too: set VECTOR_STORE=pinecone and run"
+                " `compliance-copilot reindex` to switch",
+            )
+        return Component("ready", "pgvector")
+
+    def _generation(self) -> Component:
+        reason = missing_reason(self.settings, Operation.QUERY)
+        if reason:
+            return Component("limited", reason)
+        with_key = [
+            name
+            for name in ("openai", "anthropic")
+            if getattr(self.settings, _KEYS[name]) is not None
+        ]
+        return Component("ready", ", ".join([*with_key, "extractive (local)"]))
+
+    def _placeholders(self) -> Component:
+        names = ", ".join(self.settings.unset_placeholders)
+        return Component("ready", f"placeholders count as unset: {names}" if names else "read")

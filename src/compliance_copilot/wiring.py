@@ -1,0 +1,154 @@
+"""THE composition root: from settings to a running service, one async context manager.
+
+Everything is made here and handed on; nothing below looks anything up.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from urllib.parse import unquote, urlsplit
+
+from compliance_copilot import bootstrap
+from compliance_copilot.adapters.extractive_generator import ExtractiveGenerator
+from compliance_copilot.adapters.pgvector_index import PgvectorIndex
+from compliance_copilot.adapters.wordllama_embedder import WordllamaEmbedder
+from compliance_copilot.billing.ledger import UsageLedger
+from compliance_copilot.billing.metering import Metering
+from compliance_copilot.billing.prices import PriceBook, load_price_book
+from compliance_copilot.billing.sweeping import sweeping
+from compliance_copilot.core.errors import SetupError
+from compliance_copilot.core.vocabulary import ModelTier
+from compliance_copilot.orchestrator import (
+    ComplianceCopilotSaaS,
+    Rooms,
+    Service,
+    Timeouts,
+)
+from compliance_copilot.rag.documents import DocumentStore
+from compliance_copilot.rag.generation import Answerer, Engine
+from compliance_copilot.rag.ingestion import Ingestion
+from compliance_copilot.rag.ports import Embedder
+from compliance_copilot.rag.retrieval import Retriever
+from compliance_copilot.readiness import Readying, missing_reason
+from compliance_copilot.settings import PROJECT_ROOT, Settings, load_settings
+from compliance_copilot.storage import migrations
+from compliance_copilot.storage.database import Database, open_database
+from compliance_copilot.storage.embedded import open_embedded
+from compliance_copilot.tenancy.admission import Admission
+from compliance_copilot.tenancy.config_manager import ConfigManager
+from compliance_copilot.tenancy.keys import KeyRing
+from compliance_copilot.tenancy.tenants import TenantStore
+
+DATABASE = "compliance_copilot"
+SERVING_ROLE = "compliance_copilot"
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the database is: for serving, and for migrating (None: only checked)."""
+
+    serving: str
+    owner: str | None
+    password: str | None
+
+
+@asynccontextmanager
+async def open_copilot(settings: Settings | None = None) -> AsyncIterator[ComplianceCopilotSaaS]:
+    """Open the service for library use and close it again.
+
+    Raises SetupError with one line that names the fault and the fix.
+    """
+    async with open_service(settings) as service:
+        yield service.copilot
+        await service.config.finish_writes()
+
+
+@asynccontextmanager
+async def open_service(settings: Settings | None = None) -> AsyncIterator[Service]:
+    """Open everything the gateway and the CLI serve: database, schema, examples, sweep."""
+    settings = settings or load_settings()
+    prices = load_price_book(PROJECT_ROOT / "configs" / "prices.toml")
+    async with AsyncExitStack() as stack:
+        embedder = WordllamaEmbedder()
+        warming = asyncio.create_task(asyncio.to_thread(embedder.warm))
+        addresses = await stack.enter_async_context(_open_server(settings))
+        await _bring_up_to_date(addresses)
+        database = await stack.enter_async_context(
+            open_database(addresses.serving, max_connections=settings.database_pool_size)
+        )
+        await warming
+        service = _assemble(settings, database, embedder, prices)
+        await stack.enter_async_context(sweeping(database))
+        await bootstrap.first_start(service, database, settings)
+        yield service
+
+
+@asynccontextmanager
+async def _open_server(settings: Settings) -> AsyncIterator[Addresses]:
+    if settings.database_url is not None:
+        owner = settings.database_owner_url
+        serving = settings.database_url.get_secret_value()
+        password = unquote(urlsplit(serving).password or "") or None
+        yield Addresses(serving, owner.get_secret_value() if owner else None, password)
+        return
+    async with open_embedded(
+        settings.data_dir, major=settings.embedded_postgres_version
+    ) as server:
+        await migrations.ensure_database(server.dsn(server.superuser, "postgres"), DATABASE)
+        yield Addresses(
+            serving=server.dsn(SERVING_ROLE, DATABASE),
+            owner=server.dsn(server.superuser, DATABASE),
+            password=server.password,
+        )
+
+
+async def _bring_up_to_date(addresses: Addresses) -> None:
+    if addresses.owner is not None:
+        role = unquote(urlsplit(addresses.serving).username or "") or SERVING_ROLE
+        await migrations.migrate(addresses.owner, role=role, password=addresses.password)
+        return
+    present = await migrations.present(addresses.serving)
+    if present != migrations.head():
+        raise SetupError(
+            f"DATABASE_URL: the schema is {present or 'missing'}, this code needs "
+            f"{migrations.head()}; set DATABASE_OWNER_URL and run `compliance-copilot migrate`."
+        )
+
+
+def _assemble(
+    settings: Settings, database: Database, embedder: Embedder, prices: PriceBook
+) -> Service:
+    skipped = partial(missing_reason, settings)
+    config = ConfigManager(database, settings.default_config)
+    rooms = Rooms(
+        admission=Admission(database, settings.default_config, settings.default_limits),
+        metering=Metering(database, prices),
+        retriever=Retriever(PgvectorIndex(database), embedder),
+        answerer=_answerer(prices),
+        ingestion=Ingestion(database, embedder),
+        documents=DocumentStore(database),
+        usage=UsageLedger(database),
+        config=config,
+        skipped=skipped,
+    )
+    timeouts = Timeouts(settings.query_timeout_seconds, settings.ingest_timeout_seconds)
+    admin = settings.admin_api_key
+    return Service(
+        copilot=ComplianceCopilotSaaS(rooms, timeouts),
+        keys=KeyRing(database, admin.get_secret_value() if admin else None),
+        tenants=TenantStore(database),
+        config=config,
+        status=Readying(settings, database, embedder).look,
+        skipped=skipped,
+    )
+
+
+def _answerer(prices: PriceBook) -> Answerer:
+    engines: Mapping[ModelTier, Engine] = {
+        ModelTier.EXTRACTIVE: Engine(
+            ExtractiveGenerator(), prices.tiers[ModelTier.EXTRACTIVE].model
+        )
+    }
+    return Answerer(engines, missing={})
