@@ -204,11 +204,13 @@ async def test_a_foreign_process_with_the_noted_pid_is_left_alone(data_dir: Path
         note = folder / "postmaster.pid"
         note.write_text(f"{foreign.pid}\n{folder}\n1\n5432\n{server.socket_dir}\n\n0 0\nready\n")
         os.chown(note, owner.st_uid, owner.st_gid)
-        async with open_embedded(data_dir, options=FAST) as again:
-            assert await run_sql(again, "SELECT n FROM kept") == 42
-            assert postmaster_pid(data_dir) != foreign.pid
-        assert foreign.poll() is None
-        foreign.kill()
+        try:
+            async with open_embedded(data_dir, options=FAST) as again:
+                assert await run_sql(again, "SELECT n FROM kept") == 42
+                assert postmaster_pid(data_dir) != foreign.pid
+            assert foreign.poll() is None
+        finally:
+            foreign.kill()
 
 
 async def test_a_server_whose_installation_is_gone_is_replaced(data_dir: Path) -> None:
