@@ -1,7 +1,7 @@
 """Compliance Copilot: multi-tenant answers with checked quotes, exact limits, an exact ledger.
 
-    async with open_copilot() as copilot:
-        answer = await copilot.query("acme_corp", "What are our data encryption requirements?")
+async with open_copilot() as copilot:
+    answer = await copilot.query("acme_corp", "What are our data encryption requirements?")
 """
 
 from compliance_copilot.core.vocabulary import (

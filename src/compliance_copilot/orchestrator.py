@@ -124,7 +124,7 @@ class ComplianceCopilotSaaS:
         query_text: str,
         *,
         override_config: Mapping[str, Any] | None = None,
-        call: Call = Call(),  # noqa: B008 - frozen
+        call: Call = Call(),
     ) -> QueryReply | Replay:
         """Answer a question from the tenant's documents, with checked quotes.
 
@@ -157,7 +157,7 @@ class ComplianceCopilotSaaS:
         query_text: str,
         *,
         override_config: Mapping[str, Any] | None = None,
-        call: Call = Call(),  # noqa: B008 - frozen
+        call: Call = Call(),
     ) -> SearchReply:
         """Return ranked sources without an answer. Raises as `query` does."""
         question = _checked_question(query_text)
@@ -180,7 +180,7 @@ class ComplianceCopilotSaaS:
         tenant_id: str,
         documents: Sequence[NewDocument],
         *,
-        call: Call = Call(),  # noqa: B008 - frozen
+        call: Call = Call(),
     ) -> IngestReply | Replay:
         """Store documents, all of them or none; the same content again is no work.
 

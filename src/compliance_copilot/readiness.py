@@ -12,7 +12,7 @@ from compliance_copilot.settings import Settings
 from compliance_copilot.storage.database import Database
 
 _LOOK_SECONDS = 2.0
-_KEYS: Mapping[str, str] = {
+KEYS: Mapping[str, str] = {
     "openai": "openai_api_key",
     "anthropic": "anthropic_api_key",
     "pinecone": "pinecone_api_key",
@@ -21,11 +21,11 @@ _KEYS: Mapping[str, str] = {
 
 def missing_reason(settings: Settings, operation: Operation) -> str | None:
     """Tell why an operation cannot run: a provider was named whose key is not set."""
-    named = [settings.embedding_provider, settings.vector_store]
+    named: list[str] = [settings.embedding_provider, settings.vector_store]
     if operation is Operation.QUERY:
         named.append(settings.generation_provider)
     for provider in named:
-        field = _KEYS.get(provider)
+        field = KEYS.get(provider)
         if field and getattr(settings, field) is None:
             return f"Service not initialized: {field.upper()} is not set"
     return None
@@ -54,9 +54,7 @@ class Readying:
 
     async def _database(self) -> Component:
         try:
-            await self.database.call_platform(
-                "SELECT 1", deadline=Deadline.after(_LOOK_SECONDS)
-            )
+            await self.database.call_platform("SELECT 1", deadline=Deadline.after(_LOOK_SECONDS))
         except CopilotError as error:
             return Component("down", error.detail)
         where = "DATABASE_URL" if self.settings.database_url else "embedded PostgreSQL"
@@ -81,7 +79,7 @@ class Readying:
         with_key = [
             name
             for name in ("openai", "anthropic")
-            if getattr(self.settings, _KEYS[name]) is not None
+            if getattr(self.settings, KEYS[name]) is not None
         ]
         return Component("ready", ", ".join([*with_key, "extractive (local)"]))
 

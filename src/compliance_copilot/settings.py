@@ -164,9 +164,7 @@ def _read_files(folder: Path, environment: str) -> dict[str, Any]:
 
 
 def _known(values: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name.lower(): values[name] for name in VARIABLES if values.get(name) not in (None, "")
-    }
+    return {name.lower(): values[name] for name in VARIABLES if values.get(name) not in (None, "")}
 
 
 def _explain(error: ValidationError) -> str:
@@ -177,3 +175,8 @@ def _explain(error: ValidationError) -> str:
     name = str(first["loc"][0]).upper()
     fix = _FIXES.get(name, "correct it in the environment or in .env, or leave it unset")
     return f"{name}: {message[0].lower()}{message[1:]}; {fix}."
+
+
+def read_variable(name: str) -> str | None:
+    """Return one environment variable that is not a setting (tests, benchmarks)."""
+    return os.environ.get(name) or None

@@ -31,7 +31,7 @@ from compliance_copilot.rag.generation import Answerer, Engine
 from compliance_copilot.rag.ingestion import Ingestion
 from compliance_copilot.rag.ports import Embedder
 from compliance_copilot.rag.retrieval import Retriever
-from compliance_copilot.readiness import Readying, missing_reason
+from compliance_copilot.readiness import KEYS, Readying, missing_reason
 from compliance_copilot.settings import PROJECT_ROOT, Settings, load_settings
 from compliance_copilot.storage import migrations
 from compliance_copilot.storage.database import Database, open_database
@@ -93,9 +93,7 @@ async def _open_server(settings: Settings) -> AsyncIterator[Addresses]:
         password = unquote(urlsplit(serving).password or "") or None
         yield Addresses(serving, owner.get_secret_value() if owner else None, password)
         return
-    async with open_embedded(
-        settings.data_dir, major=settings.embedded_postgres_version
-    ) as server:
+    async with open_embedded(settings.data_dir, major=settings.embedded_postgres_version) as server:
         await migrations.ensure_database(server.dsn(server.superuser, "postgres"), DATABASE)
         yield Addresses(
             serving=server.dsn(SERVING_ROLE, DATABASE),
@@ -126,7 +124,7 @@ def _assemble(
         admission=Admission(database, settings.default_config, settings.default_limits),
         metering=Metering(database, prices),
         retriever=Retriever(PgvectorIndex(database), embedder),
-        answerer=_answerer(prices),
+        answerer=_answerer(settings, prices),
         ingestion=Ingestion(database, embedder),
         documents=DocumentStore(database),
         usage=UsageLedger(database),
@@ -145,10 +143,15 @@ def _assemble(
     )
 
 
-def _answerer(prices: PriceBook) -> Answerer:
+def _answerer(settings: Settings, prices: PriceBook) -> Answerer:
     engines: Mapping[ModelTier, Engine] = {
         ModelTier.EXTRACTIVE: Engine(
             ExtractiveGenerator(), prices.tiers[ModelTier.EXTRACTIVE].model
         )
     }
-    return Answerer(engines, missing={})
+    missing = {
+        tier: f"{KEYS[answering.provider].upper()} is not set"
+        for tier, answering in prices.tiers.items()
+        if answering.provider in KEYS and getattr(settings, KEYS[answering.provider]) is None
+    }
+    return Answerer(engines, missing)

@@ -1,5 +1,7 @@
 """The default index: exact search in the tenant's own rows, dense and BM25 in one statement."""
 
+from uuid import UUID
+
 import orjson
 
 from compliance_copilot.core.clock import Deadline
@@ -43,7 +45,7 @@ class PgvectorIndex:
         )
 
 
-def _ranked(rows: list[Row], column: str) -> list[tuple[object, float]]:
+def _ranked(rows: list[Row], column: str) -> list[tuple[UUID, float]]:
     scored = [(row["id"], row[column]) for row in rows if row[column] is not None]
     return sorted(scored, key=lambda entry: (-entry[1], entry[0]))
 

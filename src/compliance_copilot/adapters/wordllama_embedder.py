@@ -51,5 +51,4 @@ class WordllamaEmbedder:
         raw = np.asarray(self._model.embed(list(texts)), dtype=np.float32)
         raw = np.nan_to_num(raw)
         norms = np.linalg.norm(raw, axis=1, keepdims=True)
-        vectors: Vectors = raw / np.where(norms == 0, 1, norms)
-        return vectors
+        return (raw / np.where(norms == 0, 1, norms)).astype(np.float32)

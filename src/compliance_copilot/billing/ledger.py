@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from compliance_copilot.core.clock import utc_now
@@ -70,7 +71,7 @@ class UsageLedger:
         rows = await self._database.call(
             tenant_id, _SUMMARY, until - timedelta(hours=hours), until + timedelta(seconds=1)
         )
-        values = dict(rows[0])
+        values: dict[str, Any] = dict(rows[0])
         values["avg_latency_ms"] = values["avg_latency_ms"] or 0.0
         return UsageSummary(tenant_id=tenant_id, time_window_hours=hours, **values)
 
@@ -78,7 +79,7 @@ class UsageLedger:
         self,
         tenant_id: TenantId,
         *,
-        wanted: UsageFilter = UsageFilter(),  # noqa: B008 - frozen
+        wanted: UsageFilter = UsageFilter(),
         cursor: str | None = None,
         limit: int = 100,
     ) -> tuple[list[UsageEvent], str | None]:

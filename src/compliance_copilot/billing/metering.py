@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -42,7 +42,7 @@ class Settlement:
     model: str | None = None
     provider_model: str | None = None
     response_id: str | None = None
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     estimated: bool = False
     uncounted: bool = False
     """The request was refused after admission (4xx) and uses up no rate."""

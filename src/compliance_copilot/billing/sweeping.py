@@ -13,7 +13,9 @@ LOG = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def sweeping(database: Database, *, every_seconds: float = SWEEP_SECONDS) -> AsyncIterator[None]:
+async def sweeping(
+    database: Database, *, every_seconds: float = SWEEP_SECONDS
+) -> AsyncIterator[None]:
     """Sweep in the background while the context lasts; one worker at a time does the work."""
     task = asyncio.create_task(_sweep_for_ever(database, every_seconds), name="sweep")
     try:

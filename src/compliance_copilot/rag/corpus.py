@@ -307,8 +307,10 @@ class _Storing:
 
 
 def _next_version(row: Row | None) -> _Version:
-    return _Version(1, created=True) if row is None else _Version(
-        row["current_version"] + 1, created=False
+    return (
+        _Version(1, created=True)
+        if row is None
+        else _Version(row["current_version"] + 1, created=False)
     )
 
 

@@ -1,6 +1,6 @@
 """Documents of a tenant as they can be listed, read and deleted."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -89,7 +89,7 @@ class DocumentStore:
             raise _unknown()
         return _info(rows[0])
 
-    async def versions(self, tenant_id: TenantId, document_id: str) -> list[VersionInfo]:
+    async def versions(self, tenant_id: TenantId, document_id: str) -> Sequence[VersionInfo]:
         """Return all versions of a document, oldest first. Raises NotFound."""
         async with self._database.transaction(tenant_id) as connection:
             rows = await connection.fetch(_VERSIONS, tenant_id, document_id)

@@ -130,5 +130,6 @@ async def _collect(
         if isinstance(part, GenerationEnd):
             return sentences, part
         sentences.append(part)
-    raise ModelUnavailable("The reply ended early.", provider=generator.provider,
-                           reason="interrupted")
+    raise ModelUnavailable(
+        "The reply ended early.", provider=generator.provider, reason="interrupted"
+    )

@@ -77,9 +77,7 @@ class Ingestion:
     async def _embed(self, cuts: Sequence[_Cut], deadline: Deadline) -> list[Vectors]:
         texts = [cut.text[span.start : span.end] for cut in cuts for span in cut.spans]
         batches = [
-            (
-                await self._embedder.embed(texts[at : at + _BATCH_TEXTS], deadline=deadline)
-            ).vectors
+            (await self._embedder.embed(texts[at : at + _BATCH_TEXTS], deadline=deadline)).vectors
             for at in range(0, len(texts), _BATCH_TEXTS)
         ]
         rows = [row for batch in batches for row in batch]

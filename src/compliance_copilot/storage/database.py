@@ -8,7 +8,7 @@ of any tenant.
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, LiteralString
+from typing import Any, LiteralString, TypeAlias
 
 import asyncpg
 
@@ -17,8 +17,8 @@ from compliance_copilot.core.errors import DeadlineExceeded, SetupError, StoreUn
 from compliance_copilot.core.vocabulary import TenantId
 from compliance_copilot.storage import vectors
 
-Row = asyncpg.Record
-Connection = Any  # asyncpg's pool proxy; typed where it is used
+Row: TypeAlias = Any  # asyncpg.Record: columns by name, untyped in the driver
+Connection: TypeAlias = Any  # asyncpg's pool proxy, equally untyped
 
 _UNREACHABLE = (
     OSError,
@@ -90,12 +90,13 @@ class Database:
         """Open a transaction inside one tenant; it commits when the block ends well."""
         timeout = deadline.remaining_seconds() if deadline else _DEFAULT_TIMEOUT_SECONDS
         with _named_failures():
-            async with asyncio.timeout(timeout), self._pool.acquire() as connection:
-                async with connection.transaction():
-                    await connection.execute(
-                        "SELECT set_config('app.tenant_id', $1, true)", tenant_id
-                    )
-                    yield connection
+            async with (
+                asyncio.timeout(timeout),
+                self._pool.acquire() as connection,
+                connection.transaction(),
+            ):
+                await connection.execute("SELECT set_config('app.tenant_id', $1, true)", tenant_id)
+                yield connection
 
     @asynccontextmanager
     async def platform_transaction(self) -> AsyncIterator[Connection]:

@@ -111,9 +111,7 @@ class _Snapshot:
 class Admission:
     """Lets requests in, exactly as many as allowed, over any number of workers."""
 
-    def __init__(
-        self, database: Database, config: EffectiveConfig, limits: ResourceLimits
-    ) -> None:
+    def __init__(self, database: Database, config: EffectiveConfig, limits: ResourceLimits) -> None:
         self._database = database
         self._base = config
         self._default_limits = limits
@@ -131,9 +129,11 @@ class Admission:
             permit, fault = self._draft(tenant_id, ask, snapshot, deadline)
             # A refused override is asked about once more: the snapshot may be old.
             version = 0 if fault else snapshot.version
-            row = (await self._database.call(
-                tenant_id, _ADMIT, _request(ask, permit, version), deadline=deadline
-            ))[0]
+            row = (
+                await self._database.call(
+                    tenant_id, _ADMIT, _request(ask, permit, version), deadline=deadline
+                )
+            )[0]
             if row["verdict"] != "stale":
                 return _answer(row, permit, tenant_id)
             if fault and row["version"] == snapshot.version:
@@ -150,7 +150,7 @@ class Admission:
         if row is None:
             raise unknown_tenant(tenant_id)
         limits = laid_limits(self._default_limits, orjson.loads(row["limits"]))
-        use = {name: row[name] for name in row.keys() if name != "limits"}
+        use = {name: row[name] for name in dict(row) if name != "limits"}
         return {"tenant_id": tenant_id, "limits": asdict(limits), "use": use}
 
     def _draft(

@@ -14,5 +14,4 @@ def apply(name: str) -> None:
     """
     op.execute("SET LOCAL lock_timeout = '30s'")  # also opens the driver's transaction
     driver = op.get_bind().connection.driver_connection
-    assert driver is not None
-    await_only(driver.execute(read_sql(name)))
+    await_only(driver.execute(read_sql(name)))  # type: ignore[union-attr]  # always connected
