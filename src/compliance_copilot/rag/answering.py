@@ -1,0 +1,158 @@
+"""From checked sentences to the answer a reader is shown, with its outcome.
+
+Pure; must not enter: providers, budgets, HTTP.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from compliance_copilot.core.vocabulary import (
+    Answer,
+    Citation,
+    Outcome,
+    ScoredChunk,
+    Unsupported,
+)
+from compliance_copilot.rag.analysis import detect_language
+from compliance_copilot.rag.citations import CheckedQuote, CheckedSentence
+from compliance_copilot.rag.conflicts import Conflict, Disagreement, conflicts
+
+NEAREST = 3
+
+_WORDING = {
+    "en": {
+        "none": "The documents hold no evidence that answers this question.",
+        "empty": "No documents matched this question.",
+        "nearest": "The nearest documents are: {titles}. They were not found to answer it.",
+        "mark": "[unsupported]",
+        Disagreement.NUMBER: "The sources disagree about a number",
+        Disagreement.DATE: "The sources disagree about a date",
+        Disagreement.POLARITY: "The sources contradict each other",
+        "sides": "{kind}: “{one}” ({one_title}) {one_mark},"
+        " but “{other}” ({other_title}) {other_mark}.",
+    },
+    "de": {
+        "none": "Die Dokumente enthalten keinen Beleg, der diese Frage beantwortet.",
+        "empty": "Kein Dokument passt zu dieser Frage.",
+        "nearest": "Am nächsten kommen: {titles}. Eine Antwort wurde darin nicht gefunden.",
+        "mark": "[unbelegt]",
+        Disagreement.NUMBER: "Die Quellen nennen verschiedene Zahlen",
+        Disagreement.DATE: "Die Quellen nennen verschiedene Daten",
+        Disagreement.POLARITY: "Die Quellen widersprechen sich",
+        "sides": "{kind}: „{one}“ ({one_title}) {one_mark},"
+        " aber „{other}“ ({other_title}) {other_mark}.",
+    },
+}
+
+
+@dataclass(slots=True)
+class Citations:
+    """Numbers quotes in the order in which they appear; the same stretch keeps its number."""
+
+    _numbers: dict[CheckedQuote, int] = field(default_factory=dict)
+
+    def markers(self, quotes: Sequence[CheckedQuote]) -> str:
+        """Return ` [1][2]` for these quotes, numbering those that are new."""
+        numbers = {self._numbers.setdefault(q, len(self._numbers) + 1) for q in quotes}
+        return " " + "".join(f"[{number}]" for number in sorted(numbers))
+
+    @property
+    def all(self) -> list[Citation]:
+        """Return every citation so far, in order."""
+        return [
+            Citation(number, quote.source, quote.text, quote.start, quote.end)
+            for quote, number in self._numbers.items()
+        ]
+
+
+def shown(
+    sentence: CheckedSentence, citations: Citations, unsupported: Unsupported, language: str
+) -> str | None:
+    """Return a sentence with its markers as a reader sees it, or None when it is left out.
+
+    A stream shows sentences one by one with the same `citations`, and ends at the same text.
+    """
+    if sentence.supported:
+        return _marked(sentence.text, citations.markers(sentence.quotes))
+    if unsupported is Unsupported.MARK and sentence.text:
+        return _marked(sentence.text, f" {_WORDING[language]['mark']}")
+    return None
+
+
+def assembled(
+    question: str,
+    sentences: Sequence[CheckedSentence],
+    sources: Sequence[ScoredChunk],
+    *,
+    unsupported: Unsupported = Unsupported.DROP,
+) -> Answer:
+    """Return the answer that these sentences make.
+
+    No supported sentence: `no_evidence`, naming the nearest documents without claiming. Sources
+    that disagree: `conflicting_evidence`, both sides quoted after the answer. Something dropped or
+    marked: `partial`. Else `answered`.
+    """
+    language = reader_language(question)
+    supported = [sentence for sentence in sentences if sentence.supported]
+    if not supported:
+        return no_evidence(question, sources)
+    citations = Citations()
+    parts = [
+        text for s in sentences if (text := shown(s, citations, unsupported, language)) is not None
+    ]
+    found = conflicts([quote for s in supported for quote in s.quotes], sources)
+    parts += [sides(conflict, sources, citations, language) for conflict in found]
+    outcome = _outcome(found, len(supported) == len(sentences))
+    return Answer(" ".join(parts), outcome, sources, citations.all)
+
+
+def no_evidence(question: str, sources: Sequence[ScoredChunk]) -> Answer:
+    """Return the answer that there is none, and where one might look. It cites nothing."""
+    wording = _WORDING[reader_language(question)]
+    titles = list(dict.fromkeys(_title(source) for source in sources))[:NEAREST]
+    if not titles:
+        return Answer(wording["empty"], Outcome.NO_EVIDENCE, sources, [])
+    nearest = wording["nearest"].format(titles="; ".join(titles))
+    return Answer(f"{wording['none']} {nearest}", Outcome.NO_EVIDENCE, sources, [])
+
+
+def sides(
+    conflict: Conflict, sources: Sequence[ScoredChunk], citations: Citations, language: str
+) -> str:
+    """Return one sentence that shows both sides of a conflict, each with its marker."""
+    wording = _WORDING[language]
+    return wording["sides"].format(
+        kind=wording[conflict.kind],
+        one=_one_line(conflict.one.text),
+        one_title=_title(sources[conflict.one.source]),
+        one_mark=citations.markers([conflict.one]).strip(),
+        other=_one_line(conflict.other.text),
+        other_title=_title(sources[conflict.other.source]),
+        other_mark=citations.markers([conflict.other]).strip(),
+    )
+
+
+def reader_language(question: str) -> str:
+    """Return the language of our own sentences: the question's where we have words in it."""
+    language = detect_language(question)
+    return language if language in _WORDING else "en"
+
+
+def _outcome(found: Sequence[Conflict], whole: bool) -> Outcome:  # noqa: FBT001
+    if found:
+        return Outcome.CONFLICTING_EVIDENCE
+    return Outcome.ANSWERED if whole else Outcome.PARTIAL
+
+
+def _marked(text: str, marker: str) -> str:
+    """Put a marker before the full stop, as in `encrypted with AES-256 [1].`"""
+    end = len(text.rstrip(".!?…"))
+    return f"{text[:end]}{marker}{text[end:]}"
+
+
+def _title(source: ScoredChunk) -> str:
+    return source.chunk.title or source.chunk.document_id
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).rstrip(".")

@@ -1,0 +1,297 @@
+"""What a sentence commits itself to: numbers, dates, negation, modality, bounds, names.
+
+English and German. Pure; must not enter: sources, answers, providers.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_MONTHS = {
+    name: number
+    for number, names in enumerate(
+        (
+            "january januar jänner jan",
+            "february februar feb",
+            "march märz mar mrz",
+            "april apr",
+            "may mai",
+            "june juni jun",
+            "july juli jul",
+            "august aug",
+            "september sep sept",
+            "october oktober oct okt",
+            "november nov",
+            "december dezember dec dez",
+        ),
+        start=1,
+    )
+    for name in names.split()
+}
+_MONTH = "|".join(sorted(_MONTHS, key=len, reverse=True))
+_DATES = (
+    re.compile(r"\b(?P<y>\d{4})-(?P<m>\d{2})-(?P<d>\d{2})\b"),
+    re.compile(r"\b(?P<d>\d{1,2})\.\s?(?P<m>\d{1,2})\.\s?(?P<y>\d{4})\b"),
+    re.compile(r"\b(?P<d>\d{1,2})/(?P<m>\d{1,2})/(?P<y>\d{4})\b"),
+    re.compile(
+        rf"\b(?P<d>\d{{1,2}})(?:st|nd|rd|th|\.)?\s+(?:of\s+)?(?P<m>{_MONTH})\b\.?"
+        r"(?:,?\s+(?P<y>\d{4}))?",
+        re.I,
+    ),
+    re.compile(
+        rf"\b(?P<m>{_MONTH})\.?\s+(?P<d>\d{{1,2}})(?:st|nd|rd|th)?\b(?!\d)(?:,?\s+(?P<y>\d{{4}}))?",
+        re.I,
+    ),
+    re.compile(rf"\b(?P<m>{_MONTH})\.?\s+(?P<d>)(?P<y>\d{{4}})\b", re.I),
+)
+
+_WORDS_EN = """
+zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
+sixteen seventeen eighteen nineteen twenty
+"""
+_WORDS_DE = """
+null eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn
+sechzehn siebzehn achtzehn neunzehn zwanzig
+"""
+_TENS_EN = "thirty forty fifty sixty seventy eighty ninety"
+_TENS_DE = "dreißig vierzig fünfzig sechzig siebzig achtzig neunzig"
+_NUMERALS: dict[str, str] = {
+    **{word: str(n) for n, word in enumerate(_WORDS_EN.split()) if n > 1},
+    **{word: str(n) for n, word in enumerate(_WORDS_DE.split()) if n > 1},
+    **{word: str(n * 10) for n, word in enumerate(_TENS_EN.split(), start=3)},
+    **{word: str(n * 10) for n, word in enumerate(_TENS_DE.split(), start=3)},
+    "hundred": "100", "hundert": "100", "thousand": "1000", "tausend": "1000", "twice": "2",
+    "half": "0.5",
+}  # fmt: skip
+_ONES = {word: n for words in (_WORDS_EN, _WORDS_DE) for n, word in enumerate(words.split()[:10])}
+_ONES["ein"] = 1
+_JOINED = re.compile(
+    rf"\b(?:(?P<t>{'|'.join(_TENS_EN.split())}|twenty)[- ](?P<o>{'|'.join(_ONES)})"
+    rf"|(?P<a>{'|'.join(_ONES)})und(?P<b>zwanzig|{'|'.join(_TENS_DE.split())}))\b"
+    r"|\b(?P<one>one|eine[rmn]?)(?=[\s-]+(?:\w+[\s-]+)?"
+    r"(?:second|minute|hour|day|week|month|quarter|year|sekunde|stunde|tag|woche|monat|jahr))",
+    re.I,
+)
+_NUMBER = re.compile(
+    rf"(?<![\w])(?P<n>\d+(?:[.,'’\u00a0\u202f]\d+)*)(?:st|nd|rd|th)?(?![\d])"
+    rf"|(?<=[A-Za-z])[-]?(?P<i>\d+(?:\.\d+)*)|\b(?P<w>{'|'.join(_NUMERALS)})\b",
+    re.I,
+)
+_UNIT_NAMES = """
+second seconds sekunde sekunden sec s
+minute minutes minuten min
+hour hours stunde stunden h
+day days tag tage tagen
+week weeks woche wochen
+month months monat monate monaten
+quarter quarters quartal quartale quartalen
+year years jahr jahre jahren
+percent % prozent
+euro € eur euros
+dollar $ usd dollars
+"""
+_UNITS = {
+    name: line.split()[0] for line in _UNIT_NAMES.strip().splitlines() for name in line.split()
+}
+_UNIT_AFTER = re.compile(
+    r"[\s\u00a0-]*(?P<q>(?:business|working|calendar|consecutive|full|volle[nr]?)[\s-]+)?"
+    r"(?P<u>[^\W\d_]+|[%€$])"
+)
+_QUALIFIERS = {"business": "working", "working": "working", "calendar": "calendar"}
+_COMPOUNDS = {"arbeitstag": "working", "werktag": "working", "kalendertag": "calendar"}
+
+# "No later than" bounds; it denies nothing.
+_BOUND = re.compile(
+    r"\b(?:no|not|nicht)\s+(?:later|longer|more|less|fewer|sooner|earlier|später|länger|mehr|weniger"
+    r"|früher)\s+(?:than|als)\b|\bnot only\b|\bnicht nur\b",
+    re.I,
+)
+_NEGATION = re.compile(
+    r"\b(?:not|no|never|neither|nor|none|cannot|without|nobody|nothing|\w+n['’]t|nicht|kein\w*"
+    r"|nie|niemals|niemand|nichts|ohne|weder)\b",
+    re.I,
+)
+_PROHIBITION = (
+    r"(?:prohibit(?:ed|s)?|forbidden|forbids?|disallowed|not (?:be )?(?:allowed|permitted)"
+    r"|untersagt|verboten|unzulässig|nicht (?:erlaubt|zulässig|gestattet))"
+)
+# Modality with its polarity: "may not" and "must not" forbid, "muss nicht" exempts. The first
+# pattern that takes a stretch keeps it.
+_MODALS: tuple[tuple[str, re.Pattern[str]], ...] = (
+    (
+        "exempt",
+        re.compile(
+            r"\b(?:not (?:\w+ )?(?:required|mandatory|obliged|need(?:ed)? to)|no (?:obligation"
+            r"|duty)|(?:need|do|does) not (?:need|have) to|need not|muss nicht|müssen nicht"
+            r"|nicht (?:\w+ )?(?:erforderlich|verpflichtet|vorgeschrieben))\b",
+            re.I,
+        ),
+    ),
+    (
+        "forbid",
+        re.compile(
+            rf"\b(?:(?:must|shall|may|can|could)(?: \w+)? (?:not|never)|cannot|can't|mustn't"
+            rf"|{_PROHIBITION}|(?:darf|dürfen|kann|können)\b[^.;,]{{0,40}}?\b(?:nicht|kein\w*|nie"
+            r"|niemals)|(?:kein\w*|no one|nobody|no \w+)\b"
+            r"[^.;,]{0,30}?\b(?:may|can|darf|dürfen))\b",
+            re.I,
+        ),
+    ),
+    (
+        "must",
+        re.compile(
+            r"\b(?:must|shall|ha(?:s|ve|d) to|needs? to|required?|requires?|requirements?|mandatory"
+            r"|oblig\w+|muss|müssen|musst|mussten?|verpflicht\w+|(?:hat|haben|ist|sind)\b.{1,80}?\bzu"
+            r"|erforderlich\w*|vorgeschrieben\w*|zwingend\w*|pflicht)\b",
+            re.I | re.S,
+        ),
+    ),
+    (
+        "may",
+        re.compile(
+            r"\b(?:may|might|can|could|allow(?:ed|s)?|permit(?:ted|s)?|optional(?:ly)?|darf|dürfen"
+            r"|kann|können|könnten?|erlaubt|zulässig|gestattet)\b",
+            re.I,
+        ),
+    ),
+    (
+        "should",
+        re.compile(
+            r"\b(?:should|ought|recommend\w*|soll(?:en|te|ten)?|empfohlen|empfiehlt)\b", re.I
+        ),
+    ),
+)
+# Each line is a scale: a sentence on one step needs a quote on the same step.
+_SCALES = """
+daily täglich | weekly wöchentlich | monthly monatlich | quarterly vierteljährlich | annually annual
+before vor prior | after nach following
+minimum mindestens least | maximum höchstens most maximal
+increase increased increases erhöht | decrease decreased decreases reduced gesenkt verringert
+internal intern interne internen | external extern externe externen
+all alle every each jede jeder jedes | some einige manche several
+always immer stets | sometimes occasionally rarely manchmal gelegentlich
+higher höher more above over | lower niedriger less below under fewer weniger
+enabled aktiviert | disabled deaktiviert
+encrypted verschlüsselt | unencrypted unverschlüsselt
+written schriftlich writing | oral verbal mündlich
+successful erfolgreich | failed unsuccessful fehlgeschlagen
+"""
+_STEPS: dict[str, tuple[int, int]] = {
+    word: (scale, step)
+    for scale, line in enumerate(_SCALES.strip().splitlines())
+    for step, words in enumerate(line.split("|"))
+    for word in words.split()
+} | {"yearly": (0, 4), "jährlich": (0, 4)}
+_CLAUSE = re.compile(r"[,;:.()]\s")
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
+_ACRONYM = re.compile(r"\b(?=\w*[A-Z]\w*[A-Z])[A-Z][A-Za-z0-9]{1,9}\b")
+_NAME = re.compile(r"(?<=[a-z,;)] )(?:[A-Z][a-z]+)\b")
+
+Date = tuple[int | None, int, int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A number with the unit that follows it, when it is a known one."""
+
+    value: str
+    unit: str | None = None
+    qualifier: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What one text commits itself to."""
+
+    quantities: frozenset[Quantity]
+    dates: frozenset[Date]
+    negated: bool
+    modals: frozenset[str]
+    steps: frozenset[tuple[int, int]]
+    names: frozenset[str]
+
+
+def claims(text: str) -> Claims:
+    """Return the numbers, dates, negation, modality, steps of scales and names of a text."""
+    dates, rest = _without_dates(text)
+    return Claims(
+        quantities=frozenset(_quantities(rest)),
+        dates=dates,
+        negated=bool(_NEGATION.search(_BOUND.sub(" ", text))),
+        modals=_modals(rest),
+        steps=frozenset(_STEPS[w] for w in _WORD.findall(text.lower()) if w in _STEPS),
+        names=frozenset(_ACRONYM.findall(text)) | frozenset(_NAME.findall(text)),
+    )
+
+
+def negations(text: str) -> list[tuple[str, str]]:
+    """Return, for each negation, a few words before it and after it in its clause."""
+    text = _BOUND.sub(" ", text)
+    found = []
+    for match in _NEGATION.finditer(text):
+        before = _CLAUSE.split(text[: match.start()])[-1].split()[-3:]
+        after = _CLAUSE.split(text[match.end() :], maxsplit=1)[0].split()[:4]
+        found.append((" ".join(before), " ".join(after)))
+    return found
+
+
+def _modals(text: str) -> frozenset[str]:
+    found = set()
+    for name, pattern in _MODALS:
+        text, count = pattern.subn(" ", text)
+        if count:
+            found.add(name)
+    return frozenset(found)
+
+
+def _without_dates(text: str) -> tuple[frozenset[Date], str]:
+    dates: set[Date] = set()
+    for pattern in _DATES:
+        for match in pattern.finditer(text):
+            month = match["m"].lower()
+            number = _MONTHS.get(month) or int(month)
+            year, day = match["y"], match["d"]
+            dates.add((int(year) if year else None, number, int(day) if day else None))
+            text = text[: match.start()] + "\x00" * len(match.group()) + text[match.end() :]
+    return frozenset(dates), text.replace("\x00", " ")
+
+
+def _in_digits(match: re.Match[str]) -> str:
+    """Return `31` for `thirty-one` and `einunddreißig`, `1` for the `one` of `one day`."""
+    if match["one"]:
+        return "1"
+    tens, ones = (match["t"] or match["b"]).lower(), (match["o"] or match["a"]).lower()
+    return str(int(_NUMERALS[tens]) + _ONES[ones])
+
+
+def _quantities(text: str) -> Iterable[Quantity]:
+    text = _JOINED.sub(_in_digits, text)
+    for match in _NUMBER.finditer(text):
+        word = match["w"]
+        value = _NUMERALS[word.lower()] if word else _value(match["n"] or match["i"])
+        yield Quantity(value, *_unit(text, match))
+
+
+def _value(digits: str) -> str:
+    """Return one spelling of `1,000`, `1.000`, `1'000` and `1000`; `4.2` stays `4.2`."""
+    if re.fullmatch(r"[1-9]\d{0,2}(?:[.,'’\u00a0\u202f]\d{3})+", digits):
+        return re.sub(r"\D", "", digits)
+    digits = digits.replace(",", ".")
+    if digits.count(".") == 1:
+        digits = digits.rstrip("0").rstrip(".") if digits.split(".")[1].strip("0") == "" else digits
+    return digits.lstrip("0") or "0"
+
+
+def _unit(text: str, match: re.Match[str]) -> tuple[str | None, str | None]:
+    before = text[max(0, match.start() - 2) : match.start()].strip()
+    if before in ("€", "$"):
+        return _UNITS[before], None
+    after = _UNIT_AFTER.match(text, match.end())
+    if after is None:
+        return None, None
+    word = after["u"].lower()
+    for compound, qualifier in _COMPOUNDS.items():
+        if word.startswith(compound):
+            return "day", qualifier
+    named = (after["q"] or "").strip(" -\u00a0").lower()
+    return _UNITS.get(word), _QUALIFIERS.get(named)

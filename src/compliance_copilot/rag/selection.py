@@ -1,0 +1,273 @@
+"""Which verbatim sentences of the sources answer a question, and whether any does.
+
+Scores are computed inside one request, from the sources alone: no corpus statistics enter.
+Pure; must not enter: providers, prompts, storage.
+"""
+
+import math
+import re
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from compliance_copilot.core.vocabulary import DraftSentence, Quote, ScoredChunk
+from compliance_copilot.rag import questions
+from compliance_copilot.rag.candidates import Candidate, Form, candidates, shown
+from compliance_copilot.rag.questions import Asks, Question
+
+SentenceScorer = Callable[[str, Sequence[str]], Sequence[float]]
+"""Similarity of a question to each sentence, -1..1: the default embedder can lend itself."""
+
+MIN_COVERAGE = 0.55
+"""A sentence answers only when it, with its headings, carries more than half of the weight of the
+question's content words. Weight is rarity among the sentences at hand, and a word that none of
+them has weighs as much as the rarest: an unrelated question shares a common word or two with any
+policy ("capital", "cup of coffee") but never the words that make it that question, and stays below
+a half; a paraphrase keeps its nouns and stays above."""
+
+MIN_COVERAGE_OF_FEW = 0.7
+"""Of two content words one is not enough, however rare ("Must visitors be accompanied?")."""
+
+MIN_COVERAGE_OF_MANY = 0.38
+"""A question of ten content words tells a story that no sentence retells; four of them together in
+one sentence are no accident. Between few and many the bound falls evenly."""
+
+MIN_COVERAGE_WITHOUT_EVIDENCE = 0.8
+"""Asked "how long", a sentence without any period has to be about nearly every word of it."""
+
+_CONTEXT = 0.8
+_TITLE = 0.6
+_BEFORE = 0.35
+_COMPOUND = 0.6
+_DENSE_CANDIDATES = 12
+_LONG = 420
+_WORD = re.compile(r"[^\W_]+")
+_CODE = re.compile(r"\b(?:[A-Z]{1,5}[. ]?\d|\d+\.\d+\.\d)")
+_HOPELESS = 0.3
+_FEW, _SOME, _MANY = 2, 4, 10
+_TYPED = frozenset({Asks.DURATION, Asks.QUANTITY})
+
+
+@dataclass(slots=True)
+class _Scored:
+    candidate: Candidate
+    text: str
+    credits: dict[str, float]
+    coverage: float = 0.0
+    fits: bool = False
+    score: float = 0.0
+
+
+def select(
+    question_text: str,
+    sources: Sequence[ScoredChunk],
+    *,
+    scorer: SentenceScorer | None = None,
+    max_sentences: int = 3,
+) -> list[DraftSentence]:
+    """Return one to `max_sentences` sentences that answer, in document order; none when none does.
+
+    Each draft's quotes are verbatim stretches of its source. Lexical overlap weighted by rarity
+    (Sparck Jones 1972), the shape of the answer, and optionally the scorer's similarity.
+    """
+    question = questions.parse(question_text)
+    if max(question.weights.values(), default=0.0) < 1.0:
+        return []  # "How long?" asks about nothing
+    scored = _scored(question, sources)
+    _rank(question, scored, sources, scorer)
+    best = [item for item in scored if _answers(question, item)]
+    chosen = _distinct(sorted(best, key=_order), max_sentences)
+    return [_draft(item.candidate, sources) for item in _in_document_order(chosen, sources)]
+
+
+def _scored(question: Question, sources: Sequence[ScoredChunk]) -> list[_Scored]:
+    found: list[_Scored] = []
+    seen: set[tuple[str, int, int]] = set()
+    look_up = _LookUp(question)
+    for index, source in enumerate(sources):
+        chunk = source.chunk
+        hits = look_up.hits(chunk.text)
+        lent = look_up.hits("\n".join((chunk.title, chunk.section or "", *chunk.headings)))
+        if not hits and not lent:
+            continue
+        titles = {term: credit * _TITLE for _, term, credit in lent}
+        for candidate in candidates(chunk.text, index):
+            place = (chunk.document_id, chunk.version, chunk.start + candidate.start)
+            if place not in seen:
+                seen.add(place)
+                earned = _credits(candidate, hits, titles)
+                found.append(_Scored(candidate, candidate.raw(chunk.text), earned))
+    return found
+
+
+class _LookUp:
+    """Finds the content words of one question in texts.
+
+    A prefix pattern lets through whatever a stem may come from, then the stems decide: a text is
+    never tokenised as a whole, which would be most of the time of a request.
+    """
+
+    def __init__(self, question: Question) -> None:
+        self._question = question
+        self._known: dict[str, tuple[str, float]] = {}
+        prefixes = sorted({re.escape(form[: max(3, len(form) - 2)]) for form in question.forms})
+        self._pattern = re.compile(rf"(?:{'|'.join(prefixes)})[^\W_]*")
+        self._languages = tuple(dict.fromkeys((question.language, "en")))
+
+    def hits(self, text: str) -> list[tuple[int, str, float]]:
+        """Return where content words stand: (offset, word of the question, credit), in order."""
+        found: list[tuple[int, str, float]] = []
+        lower = text.lower()
+        if len(lower) != len(text):  # a few letters change their length: offsets would move
+            lower = "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
+        for match in self._pattern.finditer(lower):
+            if match.start() and lower[match.start() - 1].isalnum():
+                continue
+            term, credit = self._credit(match.group())
+            if credit:
+                found.append((match.start(), term, credit))
+        return found
+
+    def _credit(self, word: str) -> tuple[str, float]:
+        if word not in self._known:
+            stems = [stem for lang in self._languages for stem in questions.stems(word, lang)]
+            earned = [self._earned(stem) for stem in stems]
+            self._known[word] = max(earned, key=lambda entry: entry[1], default=("", 0.0))
+        return self._known[word]
+
+    def _earned(self, stem: str) -> tuple[str, float]:
+        forms = self._question.forms
+        if stem in forms:
+            return forms[stem]
+        for term in self._question.weights:
+            if len(term) >= 5 and stem.startswith(term):  # Passwort in Passwortlänge
+                return term, _COMPOUND
+        return "", 0.0
+
+
+def _credits(
+    candidate: Candidate, hits: Sequence[tuple[int, str, float]], titles: Mapping[str, float]
+) -> dict[str, float]:
+    """Credit own words in full, those of headings, title and the sentence before in part."""
+    earned = dict(titles)
+    ranges = [(start, end, 1.0) for start, end in candidate.spans]
+    ranges += [(start, end, _CONTEXT) for start, end in candidate.headings]
+    ranges += [(start, end, _BEFORE) for start, end in candidate.before]
+    for start, end, share in ranges:
+        for place in range(bisect_left(hits, (start,)), bisect_left(hits, (end,))):
+            _, term, credit = hits[place]
+            earned[term] = max(earned.get(term, 0.0), credit * share)
+    return earned
+
+
+def _rank(
+    question: Question,
+    scored: list[_Scored],
+    sources: Sequence[ScoredChunk],
+    scorer: SentenceScorer | None,
+) -> None:
+    weights = _weights(question, scored)
+    whole = sum(weights.values())
+    for item in scored:
+        item.coverage = sum(weights[t] * c for t, c in item.credits.items()) / whole
+        if item.coverage < _HOPELESS:
+            continue
+        item.fits = question.evidence is None or bool(question.evidence.search(item.text))
+        rank = sources[item.candidate.source].score
+        item.score = item.coverage + 0.1 * rank + _shape(question, item)
+    if scorer is not None:
+        _add_similarity(question, scored, scorer)
+
+
+def _weights(question: Question, scored: Sequence[_Scored]) -> Mapping[str, float]:
+    """Weigh each content word by its rarity among the sentences; absent counts as rarest."""
+    count = max(2, len(scored))
+    frequency: Counter[str] = Counter()
+    for item in scored:
+        frequency.update(term for term, credit in item.credits.items() if credit >= _COMPOUND)
+    return {
+        term: weight * (1.0 + math.log(1.0 + count / max(1, frequency[term])))
+        for term, weight in question.weights.items()
+    }
+
+
+def _shape(question: Question, item: _Scored) -> float:
+    """Return what the form of a sentence adds or takes: its fit, its length, a cut beginning."""
+    text = item.text
+    shape = 0.25 if item.fits and question.evidence is not None else 0.0
+    if len(text) > _LONG:
+        shape -= min(0.3, (len(text) - _LONG) / 1500)
+    if text[:1].islower() and item.candidate.form is Form.PLAIN:
+        shape -= 0.15
+    if text.endswith("?") or len(_CODE.findall(text)) > 2:
+        shape -= 0.3
+    return shape
+
+
+def _add_similarity(question: Question, scored: list[_Scored], scorer: SentenceScorer) -> None:
+    # Only what may win is worth an embedding.
+    leaders = sorted(scored, key=_order)[:_DENSE_CANDIDATES]
+    similar = scorer(question.text, [item.text for item in leaders])
+    for item, similarity in zip(leaders, similar, strict=True):
+        item.score += 0.4 * max(0.0, similarity)
+
+
+def _answers(question: Question, item: _Scored) -> bool:
+    # Headings alone do not answer: the sentence brings a word of its own, or what was asked for.
+    own = any(credit > _CONTEXT for credit in item.credits.values())
+    if not own and (question.evidence is None or not item.fits):
+        return False
+    return item.coverage >= _needed(question, item)
+
+
+def _needed(question: Question, item: _Scored) -> float:
+    if question.asks in _TYPED and not item.fits:
+        return MIN_COVERAGE_WITHOUT_EVIDENCE
+    full = sum(weight >= 1.0 for weight in question.weights.values())
+    if full <= _FEW:
+        return MIN_COVERAGE_OF_FEW
+    beyond = min(max(0, full - _SOME), _MANY - _SOME) / (_MANY - _SOME)
+    return MIN_COVERAGE - beyond * (MIN_COVERAGE - MIN_COVERAGE_OF_MANY)
+
+
+def _order(item: _Scored) -> tuple[float, int, int]:
+    return -item.score, item.candidate.source, item.candidate.start
+
+
+def _distinct(ranked: Sequence[_Scored], most: int) -> list[_Scored]:
+    """Keep the best and what adds to it: close in score, other in words."""
+    chosen: list[_Scored] = []
+    vocabulary: dict[int, set[str]] = defaultdict(set)
+    for item in ranked:
+        if len(chosen) == most or item.score < 0.8 * ranked[0].score:
+            break
+        words = set(_WORD.findall(item.text.lower()))
+        if all(_overlap(words, vocabulary[n]) < 0.6 for n in range(len(chosen))):
+            vocabulary[len(chosen)] = words
+            chosen.append(item)
+    return chosen
+
+
+def _overlap(a: set[str], b: set[str]) -> float:
+    return len(a & b) / max(1, min(len(a), len(b)))
+
+
+def _in_document_order(chosen: Sequence[_Scored], sources: Sequence[ScoredChunk]) -> list[_Scored]:
+    """Order by document (the best first), then by place in it."""
+    first: dict[tuple[str, int], int] = {}
+    for rank, item in enumerate(chosen):
+        chunk = sources[item.candidate.source].chunk
+        first.setdefault((chunk.document_id, chunk.version), rank)
+
+    def place(item: _Scored) -> tuple[int, int]:
+        chunk = sources[item.candidate.source].chunk
+        return first[chunk.document_id, chunk.version], chunk.start + item.candidate.start
+
+    return sorted(chosen, key=place)
+
+
+def _draft(candidate: Candidate, sources: Sequence[ScoredChunk]) -> DraftSentence:
+    text = sources[candidate.source].chunk.text
+    quotes = tuple(Quote(candidate.source, text[start:end]) for start, end in candidate.spans)
+    return DraftSentence(shown(candidate, text), quotes)
