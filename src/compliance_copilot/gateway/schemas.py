@@ -49,15 +49,14 @@ def _flat_enough(metadata: dict[str, Any]) -> dict[str, Any]:
     size = 0
     while waiting:
         depth, value = waiting.pop()
-        if depth > DEEPEST_METADATA:
-            raise ValueError(f"It may be nested {DEEPEST_METADATA} levels deep.")
         size += _size(value)
         if size > LARGEST_METADATA:
             raise ValueError(f"It may have {LARGEST_METADATA} characters.")
-        if isinstance(value, dict):
-            waiting.extend((depth + 1, inner) for inner in value.values())
-        elif isinstance(value, list):
-            waiting.extend((depth + 1, inner) for inner in value)
+        if isinstance(value, dict | list):
+            if depth > DEEPEST_METADATA:
+                raise ValueError(f"It may be nested {DEEPEST_METADATA} levels deep.")
+            inner = value.values() if isinstance(value, dict) else value
+            waiting.extend((depth + 1, item) for item in inner)
     return metadata
 
 
