@@ -13,7 +13,7 @@ from uuid import UUID
 from compliance_copilot.billing.ledger import UsageLedger
 from compliance_copilot.billing.metering import Meter, Metering, Settlement
 from compliance_copilot.core.errors import DeadlineExceeded, InvalidRequest, NotInitialized
-from compliance_copilot.core.replies import ingest_json, query_json
+from compliance_copilot.core.replies import ingest_body, query_body
 from compliance_copilot.core.vocabulary import (
     EffectiveConfig,
     GenerationEnd,
@@ -148,7 +148,7 @@ class ComplianceCopilotSaaS:
                 )
                 settlement = _settlement(answered.attempt, answered.answer.outcome.value)
                 reply = _query_reply(permit, answered, meter, settlement)
-                await meter.settle(settlement, reply=query_json(reply))
+                await meter.settle(settlement, reply=query_body(reply))
                 return reply
 
     async def search(
@@ -202,7 +202,7 @@ class ComplianceCopilotSaaS:
                 )
                 indexed = sum(d.chunks for d in stored if d.status != "unchanged")
                 reply = IngestReply(tenant, permit.request_id, stored, indexed)
-                await meter.settle(self._local_settlement("ok"), reply=ingest_json(reply))
+                await meter.settle(self._local_settlement("ok"), reply=ingest_body(reply))
                 return reply
 
     async def metrics(self, tenant_id: str, hours: float = 24.0) -> UsageSummary:

@@ -1,60 +1,85 @@
-"""Replies as JSON objects: the fields of the HTTP contract, also kept for Idempotency-Keys."""
+"""Replies in the JSON form of the HTTP contract: what is sent, and what is kept for repeats.
 
+One place for both, so that a repeated `Idempotency-Key` gives the bytes of the first reply.
+Values may be datetimes, UUIDs and enums: the JSON writer knows them.
+"""
+
+from collections.abc import Mapping
 from typing import Any
 
 from compliance_copilot.core.vocabulary import (
     Citation,
+    IngestedDocument,
     IngestReply,
     QueryReply,
     ReplyMetadata,
     ScoredChunk,
     SearchReply,
+    UsageSummary,
 )
 
+MICRO = 1_000_000
 
-def query_json(reply: QueryReply) -> dict[str, Any]:
+
+def query_body(reply: QueryReply) -> dict[str, Any]:
     """Return the body of a `/query` reply."""
     return {
         "answer": reply.answer,
-        "outcome": reply.outcome.value,
-        "sources": [source_json(n, source) for n, source in enumerate(reply.sources)],
-        "citations": [citation_json(citation) for citation in reply.citations],
-        "metadata": metadata_json(reply.metadata),
+        "outcome": reply.outcome,
+        "sources": [_source(index, scored) for index, scored in enumerate(reply.sources)],
+        "citations": [_citation(citation) for citation in reply.citations],
+        "metadata": _metadata(reply.metadata),
     }
 
 
-def search_json(reply: SearchReply) -> dict[str, Any]:
+def search_body(reply: SearchReply) -> dict[str, Any]:
     """Return the body of a `/search` reply."""
     return {
-        "results": [source_json(n, source) for n, source in enumerate(reply.results)],
-        "metadata": metadata_json(reply.metadata),
+        "results": [_source(index, scored) for index, scored in enumerate(reply.results)],
+        "metadata": _metadata(reply.metadata),
     }
 
 
-def ingest_json(reply: IngestReply) -> dict[str, Any]:
+def ingest_body(reply: IngestReply) -> dict[str, Any]:
     """Return the body of an `/ingest` reply."""
     return {
         "tenant_id": reply.tenant_id,
-        "request_id": str(reply.request_id),
-        "documents": [
-            {
-                "document_id": document.document_id,
-                "version": document.version,
-                "status": document.status,
-                "chunks": document.chunks,
-            }
-            for document in reply.documents
-        ],
+        "documents": [_document(document) for document in reply.documents],
         "chunks_indexed": reply.chunks_indexed,
+        "metadata": {"tenant_id": reply.tenant_id, "request_id": reply.request_id},
     }
 
 
-def source_json(number: int, source: ScoredChunk) -> dict[str, Any]:
-    """Return one source; `id` is its place in the list, to which citations refer."""
-    chunk = source.chunk
+def usage_body(summary: UsageSummary) -> dict[str, Any]:
+    """Return the body of a `/metrics/{tenant_id}` reply; money in USD beside the micro-USD."""
+    requests = summary.total_requests
     return {
-        "id": number,
-        "score": round(source.score, 6),
+        "tenant_id": summary.tenant_id,
+        "time_window_hours": summary.time_window_hours,
+        "total_queries": summary.total_queries,
+        "successful_queries": summary.successful_queries,
+        "avg_latency_ms": summary.avg_latency_ms,
+        "costs": {
+            "total_tokens": summary.input_tokens + summary.output_tokens,
+            "input_tokens": summary.input_tokens,
+            "output_tokens": summary.output_tokens,
+            "estimated_llm_cost": summary.cost_micro_usd / MICRO,
+            "cost_micro_usd": summary.cost_micro_usd,
+            "total_requests": requests,
+            "success_rate": summary.successful_requests / requests if requests else 0.0,
+        },
+        "cache_hits": summary.cache_hits,
+        "unpriced_events": summary.unpriced_events,
+        "estimated_events": summary.estimated_events,
+        "open_events": summary.open_events,
+    }
+
+
+def _source(index: int, scored: ScoredChunk) -> Mapping[str, Any]:
+    chunk = scored.chunk
+    return {
+        "id": index,
+        "score": scored.score,
         "document_id": chunk.document_id,
         "version": chunk.version,
         "title": chunk.title,
@@ -63,12 +88,11 @@ def source_json(number: int, source: ScoredChunk) -> dict[str, Any]:
         "start": chunk.start,
         "end": chunk.end,
         "text": chunk.text,
-        "metadata": dict(chunk.metadata),
+        "metadata": chunk.metadata,
     }
 
 
-def citation_json(citation: Citation) -> dict[str, Any]:
-    """Return one checked quote."""
+def _citation(citation: Citation) -> Mapping[str, Any]:
     return {
         "marker": citation.marker,
         "source": citation.source,
@@ -79,21 +103,29 @@ def citation_json(citation: Citation) -> dict[str, Any]:
     }
 
 
-def metadata_json(metadata: ReplyMetadata) -> dict[str, Any]:
-    """Return how a reply came about."""
+def _document(document: IngestedDocument) -> Mapping[str, Any]:
+    return {
+        "document_id": document.document_id,
+        "version": document.version,
+        "status": document.status,
+        "chunks": document.chunks,
+    }
+
+
+def _metadata(metadata: ReplyMetadata) -> Mapping[str, Any]:
     return {
         "tenant_id": metadata.tenant_id,
-        "request_id": str(metadata.request_id),
+        "request_id": metadata.request_id,
         "model": metadata.model,
         "provider_model": metadata.provider_model,
         "tokens_used": metadata.tokens_used,
         "input_tokens": metadata.input_tokens,
         "output_tokens": metadata.output_tokens,
         "cost_usd": metadata.cost_usd,
-        "latency_ms": round(metadata.latency_ms, 3),
-        "retrieval_mode": metadata.retrieval_mode.value,
+        "latency_ms": metadata.latency_ms,
+        "retrieval_mode": metadata.retrieval_mode,
         "cached": metadata.cached,
-        "fallback": None if metadata.fallback is None else dict(metadata.fallback),
-        "steps": [dict(step) for step in metadata.steps],
+        "fallback": metadata.fallback,
+        "steps": list(metadata.steps),
         "unsupported_sentences": metadata.unsupported_sentences,
     }

@@ -18,7 +18,8 @@ from compliance_copilot.core.vocabulary import (
     ModelTier,
     ScoredChunk,
 )
-from compliance_copilot.rag.answering import assemble
+from compliance_copilot.rag.answering import assembled
+from compliance_copilot.rag.citations import check
 from compliance_copilot.rag.ports import GenerationRequest, Generator
 
 
@@ -62,7 +63,9 @@ class Attempts(Protocol):
 class Answerer:
     """Answers from sources, by the first generator of a tenant's chain that can."""
 
-    def __init__(self, engines: Mapping[ModelTier, Engine], missing: Mapping[ModelTier, str]):
+    def __init__(
+        self, engines: Mapping[ModelTier, Engine], missing: Mapping[ModelTier, str]
+    ) -> None:
         self._engines = engines
         self._missing = missing
 
@@ -83,7 +86,7 @@ class Answerer:
         """Return a checked answer. Raises ModelUnavailable or DeadlineExceeded."""
         chain = self.chain(config)
         reason = self._missing.get(config.model_tier)
-        for place, tier in enumerate(chain):
+        for tier, following in zip(chain, [*chain[1:], None], strict=True):
             engine = self._engines[tier]
             request = GenerationRequest(
                 question, sources, engine.model, config.max_tokens, config.temperature
@@ -91,35 +94,30 @@ class Answerer:
             try:
                 sentences, end = await _collect(engine.generator, request, deadline)
             except ModelUnavailable as error:
+                if following is None:
+                    raise
                 reason = str(error.facts.get("reason") or error.code)
                 failed = Attempt(tier, engine.generator.provider, engine.model, error=reason)
-                if place + 1 == len(chain):
-                    raise
-                await attempts.move_on(failed, chain[place + 1])
+                await attempts.move_on(failed, following)
                 continue
-            return self._finish(sentences, end, sources, config, tier, reason)
+            checked = [check(sentence, sources) for sentence in sentences]
+            return Answered(
+                assembled(question, checked, sources, unsupported=config.unsupported),
+                Attempt(tier, engine.generator.provider, engine.model, end),
+                _fallback(config.model_tier, tier, reason),
+                sum(not sentence.supported for sentence in checked),
+            )
         raise ModelUnavailable("No generator is set up.", provider=None, reason="not_initialized")
 
-    def _finish(
-        self,
-        sentences: Sequence[DraftSentence],
-        end: GenerationEnd,
-        sources: Sequence[ScoredChunk],
-        config: EffectiveConfig,
-        tier: ModelTier,
-        reason: str | None,
-    ) -> Answered:
-        engine = self._engines[tier]
-        assembled = assemble(sentences, sources, config.unsupported)
-        fallback = None
-        if tier is not config.model_tier:
-            fallback = {
-                "requested": config.model_tier.value,
-                "answered": tier.value,
-                "reason": reason or "unavailable",
-            }
-        attempt = Attempt(tier, engine.generator.provider, engine.model, end)
-        return Answered(assembled.answer, attempt, fallback, assembled.unsupported)
+
+def _fallback(asked: ModelTier, answered: ModelTier, reason: str | None) -> dict[str, Any] | None:
+    if answered is asked:
+        return None
+    return {
+        "requested": asked.value,
+        "answered": answered.value,
+        "reason": reason or "unavailable",
+    }
 
 
 async def _collect(

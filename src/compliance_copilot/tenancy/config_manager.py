@@ -35,6 +35,7 @@ _UPDATE_SYSTEM = """
     UPDATE system_state SET config = config || $1::jsonb, version = version + 1
     RETURNING version
 """
+_READ_SYSTEM = "SELECT config, version FROM system_state"
 _READ = """
     SELECT s.config AS system_config, t.config AS tenant_config, s.version + t.version AS version
     FROM system_state s, tenants t WHERE t.tenant_id = $1 AND t.status <> 'deleted'
@@ -102,6 +103,12 @@ class ConfigManager:
             raise unknown_tenant(tenant_id)
         system = system_layer(self._base, layer_of(row["system_config"], SYSTEM))
         return row["version"], explain(system, layer_of(row["tenant_config"], TENANT))
+
+    async def explain_system(self) -> tuple[int, dict[str, ValueOrigin]]:
+        """Return the version and, per field, the system default, its setter and time."""
+        row = (await self._database.call_platform(_READ_SYSTEM))[0]
+        system = system_layer(self._base, layer_of(row["config"], SYSTEM))
+        return row["version"], explain(system, {})
 
     async def _write_system(self, entries: Mapping[str, Any]) -> int:
         rows = await self._database.call_platform(_UPDATE_SYSTEM, orjson.dumps(entries).decode())

@@ -1,0 +1,160 @@
+"""Who calls, and whether they may: the key decides, and it alone names the tenant."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends
+from starlette.requests import Request
+
+from compliance_copilot.core.errors import Forbidden, NotFound, TenantMismatch, Unauthenticated
+from compliance_copilot.core.vocabulary import Principal, Scope, TenantId
+from compliance_copilot.gateway.state import gateway_of, service_of, working_service_of
+from compliance_copilot.tenancy.tenants import TENANT_ID
+
+_LONGEST_KEY = 512
+_HOW = "Send it as `Authorization: Bearer <key>` or `X-API-Key: <key>`."
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A tenant's principal: who asks, and for whom everything is done."""
+
+    principal: Principal
+    tenant_id: TenantId
+
+
+def presented_key(request: Request) -> str | None:
+    """Return the key that the request carries. Raises Unauthenticated for two different ones."""
+    keys = set()
+    for name, raw in request.scope["headers"]:
+        value = raw.decode("utf-8", "replace").strip()
+        if name == b"x-api-key":
+            keys.add(value)
+        elif name == b"authorization":
+            scheme, _, rest = value.partition(" ")
+            keys.add(rest.strip() if scheme.lower() == "bearer" else "")
+    if len(keys) > 1:
+        raise Unauthenticated(f"The request carries more than one key. {_HOW}")
+    return next(iter(keys), None) or None
+
+
+async def principal_of(request: Request, *, fresh: bool) -> Principal:
+    """Return who calls. Raises Unauthenticated."""
+    service = service_of(request)
+    secret = presented_key(request)
+    if secret is None:
+        raise _unauthenticated(request, "The request carries no API key.")
+    if len(secret) > _LONGEST_KEY:
+        raise _unauthenticated(request, "The API key is not valid.")
+    principal = await service.keys.identify(secret, fresh=fresh)
+    if principal is None:
+        raise _unauthenticated(request, "The API key is unknown, revoked or expired.")
+    return principal
+
+
+def _unauthenticated(request: Request, what: str) -> Unauthenticated:
+    deployment = gateway_of(request).deployment
+    hint = deployment.key_hint if deployment.environment == "development" else None
+    return Unauthenticated(f"{what} {_HOW}" + (f" {hint}" if hint else ""))
+
+
+def require_scope(principal: Principal, *any_of: Scope) -> None:
+    """Raise Forbidden when the principal has none of the scopes."""
+    if not principal.scopes.intersection(any_of):
+        names = " or ".join(any_of)
+        raise Forbidden(f"This needs a key with the scope {names}.", required_scope=names)
+
+
+def caller_of(principal: Principal) -> Caller:
+    """Return the tenant's caller. Raises Forbidden for the operator: no content is theirs."""
+    if principal.tenant_id is None:
+        raise Forbidden("The platform key does not read or write a tenant's content.")
+    return Caller(principal, principal.tenant_id)
+
+
+def verify_tenant(principal: Principal, named: str | None) -> None:
+    """Raise TenantMismatch when a body, path or query names another tenant, existing or not."""
+    if named is not None and principal.tenant_id != named:
+        raise TenantMismatch("The key belongs to another tenant than the one named.")
+
+
+def admitted(scope: Scope) -> Any:
+    """Return the dependency for work whose admission looks at the key once more."""
+
+    async def authenticate(request: Request) -> Caller:
+        working_service_of(request)
+        caller = caller_of(await principal_of(request, fresh=False))
+        require_scope(caller.principal, scope)
+        return caller
+
+    return _depends(authenticate)
+
+
+def reader(*any_of: Scope) -> Any:
+    """Return the dependency for a tenant's own content: a fresh look at the key."""
+
+    async def authenticate(request: Request) -> Caller:
+        caller = caller_of(await principal_of(request, fresh=True))
+        require_scope(caller.principal, *any_of)
+        return caller
+
+    return _depends(authenticate)
+
+
+def anyone_with(*any_of: Scope) -> Any:
+    """Return the dependency for keys of tenants and the platform alike."""
+
+    async def authenticate(request: Request) -> Principal:
+        principal = await principal_of(request, fresh=True)
+        require_scope(principal, *any_of)
+        return principal
+
+    return _depends(authenticate)
+
+
+def _depends(dependency: Callable[[Request], Awaitable[object]]) -> Any:
+    return Depends(dependency)
+
+
+async def _tenant_administrator(request: Request, tenant_id: str) -> TenantId:
+    return await _named_tenant(request, tenant_id, Scope.TENANT_ADMIN)
+
+
+async def _usage_reader(request: Request, tenant_id: str) -> TenantId:
+    return await _named_tenant(request, tenant_id, Scope.USAGE_READ)
+
+
+async def _anyone_of_tenant(request: Request, tenant_id: str) -> TenantId:
+    return await _named_tenant(request, tenant_id, *Scope)
+
+
+async def _named_tenant(request: Request, tenant_id: str, *any_of: Scope) -> TenantId:
+    principal = await principal_of(request, fresh=True)
+    if principal.tenant_id is not None:
+        verify_tenant(principal, tenant_id)
+    require_scope(principal, *any_of)
+    request.state.principal = principal
+    return await tenant_for(request, principal, tenant_id)
+
+
+async def tenant_for(request: Request, principal: Principal, tenant_id: str) -> TenantId:
+    """Return the tenant that a principal names. Raises UnknownTenant to the operator only: a
+    tenant's key that names another was refused before.
+    """
+    if principal.tenant_id is not None:
+        return principal.tenant_id
+    if not TENANT_ID.fullmatch(tenant_id):
+        raise NotFound("There is no such tenant.", kind="tenant")
+    return (await service_of(request).tenants.require(TenantId(tenant_id))).tenant_id
+
+
+TenantAdministrator = Annotated[TenantId, Depends(_tenant_administrator)]
+UsageReader = Annotated[TenantId, Depends(_usage_reader)]
+AnyoneOfTenant = Annotated[TenantId, Depends(_anyone_of_tenant)]
+Operator = Annotated[Principal, anyone_with(Scope.PLATFORM_ADMIN)]
+EveryPrincipal = Annotated[Principal, anyone_with(*Scope)]
+QueryCaller = Annotated[Caller, admitted(Scope.QUERY)]
+IngestCaller = Annotated[Caller, admitted(Scope.INGEST)]
+DocumentReader = Annotated[Caller, reader(Scope.QUERY, Scope.INGEST)]
+DocumentWriter = Annotated[Caller, reader(Scope.INGEST)]

@@ -1,0 +1,192 @@
+"""Records that go out (documents, ledger rows, tenants, keys, configuration, health), as OpenAPI
+describes them.
+"""
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+from compliance_copilot.core.vocabulary import Scope
+
+
+class DocumentInfoBody(BaseModel):
+    """A document's current version."""
+
+    document_id: str
+    title: str
+    metadata: dict[str, Any]
+    version: int
+    chunks: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class DocumentList(BaseModel):
+    """A page of documents."""
+
+    documents: list[DocumentInfoBody]
+    next_cursor: str | None
+
+
+class VersionInfoBody(BaseModel):
+    """One immutable version of a document."""
+
+    version: int
+    title: str
+    metadata: dict[str, Any]
+    content_hash: str
+    chunks: int
+    effective_from: datetime
+    effective_until: datetime | None
+    created_at: datetime
+    current: bool
+
+
+class VersionList(BaseModel):
+    """The versions of a document."""
+
+    versions: list[VersionInfoBody]
+    next_cursor: str | None
+
+
+class UsageEventBody(BaseModel):
+    """A row of the ledger."""
+
+    model_config = ConfigDict(extra="allow")
+
+    request_id: UUID
+    attempt: int
+    operation: str
+    provider: str | None
+    model: str | None
+    input_tokens: int
+    output_tokens: int
+    cost_micro_usd: int
+    outcome: str | None
+    state: Literal["reserved", "settled", "released", "interrupted"]
+    estimated: bool
+    price_version: str
+    latency_ms: float | None
+    started_at: datetime
+    settled_at: datetime | None
+
+
+class UsageList(BaseModel):
+    """A page of the ledger."""
+
+    events: list[UsageEventBody]
+    next_cursor: str | None
+
+
+class TenantBody(BaseModel):
+    """A tenant: `config` and `limits` are its own values, not what it inherits."""
+
+    tenant_id: str
+    name: str
+    status: str
+    config: dict[str, Any]
+    limits: dict[str, Any]
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class TenantList(BaseModel):
+    """A page of tenants."""
+
+    tenants: list[TenantBody]
+    next_cursor: str | None
+
+
+class IssuedKeyBody(BaseModel):
+    """A key at the one moment when its secret is shown."""
+
+    key_id: UUID
+    secret: str
+    name: str
+    scopes: list[Scope]
+    expires_at: datetime | None
+
+
+class NewTenantReply(BaseModel):
+    """A new tenant and its first key."""
+
+    tenant: TenantBody
+    api_key: IssuedKeyBody
+
+
+class KeyBody(BaseModel):
+    """A key without its secret."""
+
+    key_id: UUID
+    name: str
+    scopes: list[Scope]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+class KeyList(BaseModel):
+    """A page of keys."""
+
+    keys: list[KeyBody]
+    next_cursor: str | None
+
+
+class ConfigReply(BaseModel):
+    """The values that were set here, without what lies below them."""
+
+    version: int
+    config: dict[str, Any]
+
+
+class OriginBody(BaseModel):
+    """A value and where it comes from."""
+
+    value: Any
+    layer: Literal["system", "tenant", "query"]
+    set_by: str | None
+    set_at: datetime | None
+
+
+class EffectiveConfigReply(BaseModel):
+    """What holds, value by value."""
+
+    version: int
+    values: dict[str, OriginBody]
+
+
+class WhoAmI(BaseModel):
+    """Who the key is."""
+
+    tenant_id: str | None
+    key_id: str
+    name: str
+    scopes: list[Scope]
+    expires_at: datetime | None
+
+
+class ComponentBody(BaseModel):
+    """How one part is."""
+
+    status: str
+    detail: str | None
+
+
+class ReadinessBody(BaseModel):
+    """Which parts are ready, limited or down, and why."""
+
+    status: Literal["ready", "limited", "down"]
+    components: dict[str, ComponentBody]
+
+
+class Health(BaseModel):
+    """Alive: told from memory, nothing is touched."""
+
+    status: Literal["healthy"]
+    environment: str
+    services: dict[str, bool]
+    version: str

@@ -1,0 +1,1 @@
+"""One file per noun of the HTTP contract; each has a `router`."""

@@ -1,0 +1,100 @@
+"""`/documents`: whoever is shown a quote can open what it was taken from."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from compliance_copilot.core.errors import NotFound
+from compliance_copilot.core.vocabulary import Scope
+from compliance_copilot.gateway.authentication import DocumentReader, DocumentWriter
+from compliance_copilot.gateway.documentation import documented
+from compliance_copilot.gateway.record_schemas import DocumentInfoBody, DocumentList, VersionList
+from compliance_copilot.gateway.replying import Cursor, Limit, id_of, json_reply, page
+from compliance_copilot.gateway.state import service_of
+
+router = APIRouter(tags=["documents"])
+DocumentId = Annotated[str, Path(description="As given to, or made by, `/ingest`.")]
+_READERS = [Scope.QUERY, Scope.INGEST]
+_LARGEST_VERSION_DIGITS = 9
+_LONGEST_ID = 255
+
+
+@router.get(
+    "/documents",
+    summary="List documents",
+    **documented(DocumentList, scopes=_READERS, errors=(422, 504)),
+)
+async def list_documents(
+    request: Request, caller: DocumentReader, limit: Limit = 100, cursor: Cursor = None
+) -> Response:
+    """Return the tenant's documents in the order of their ids."""
+    found = await service_of(request).copilot.documents.list(
+        caller.tenant_id, after=id_of(cursor), limit=limit + 1
+    )
+    return json_reply(page("documents", found, limit, [d.document_id for d in found]))
+
+
+@router.get(
+    "/documents/{document_id}",
+    summary="Read a document's current version",
+    **documented(DocumentInfoBody, scopes=_READERS, errors=(404, 422, 504)),
+)
+async def read_document(
+    request: Request, caller: DocumentReader, document_id: DocumentId
+) -> Response:
+    """Return what is known about a document."""
+    documents = service_of(request).copilot.documents
+    return json_reply(await documents.require(caller.tenant_id, _known_form(document_id)))
+
+
+@router.delete(
+    "/documents/{document_id}",
+    summary="Delete a document with all its versions",
+    **documented(None, status=204, scopes=[Scope.INGEST], errors=(404, 409, 422, 504)),
+)
+async def delete_document(
+    request: Request, caller: DocumentWriter, document_id: DocumentId
+) -> Response:
+    """Delete a document; no question finds it from now on."""
+    documents = service_of(request).copilot.documents
+    await documents.delete(caller.tenant_id, _known_form(document_id))
+    return Response(status_code=204)
+
+
+@router.get(
+    "/documents/{document_id}/versions",
+    summary="List a document's versions",
+    **documented(VersionList, scopes=_READERS, errors=(404, 422, 504)),
+)
+async def list_versions(
+    request: Request, caller: DocumentReader, document_id: DocumentId
+) -> Response:
+    """Return every stored version of a document."""
+    documents = service_of(request).copilot.documents
+    found = await documents.versions(caller.tenant_id, _known_form(document_id))
+    return json_reply({"versions": found, "next_cursor": None})
+
+
+@router.get(
+    "/documents/{document_id}/versions/{version}/text",
+    summary="Read the text of a version",
+    **documented(str, scopes=_READERS, errors=(404, 410, 422, 504)),
+)
+async def read_text(
+    request: Request, caller: DocumentReader, document_id: DocumentId, version: str
+) -> Response:
+    """Return the text exactly as stored: offsets of quotes count its code points."""
+    if not (version.isascii() and version.isdecimal()) or len(version) > _LARGEST_VERSION_DIGITS:
+        raise NotFound("There is no such version.", kind="version")
+    documents = service_of(request).copilot.documents
+    text = await documents.text(caller.tenant_id, _known_form(document_id), int(version))
+    return PlainTextResponse(text)
+
+
+def _known_form(document_id: str) -> str:
+    """Return an id that could exist: the database is not asked for one that could not."""
+    if not document_id.isprintable() or len(document_id) > _LONGEST_ID:
+        raise NotFound("There is no such document.", kind="document")
+    return document_id

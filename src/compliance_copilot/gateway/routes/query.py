@@ -1,0 +1,70 @@
+"""`POST /query` and `POST /search`: a question to the tenant's own documents."""
+
+from typing import Annotated
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from compliance_copilot.core.replies import query_body, search_body
+from compliance_copilot.core.vocabulary import Operation, Replay, Scope
+from compliance_copilot.gateway.admitting import call_of, claim_of, replayed, working
+from compliance_copilot.gateway.authentication import QueryCaller
+from compliance_copilot.gateway.bodies import json_body
+from compliance_copilot.gateway.documentation import documented
+from compliance_copilot.gateway.limits import quota_headers
+from compliance_copilot.gateway.reply_schemas import QueryReplyBody, SearchReplyBody, Skipped
+from compliance_copilot.gateway.replying import json_reply
+from compliance_copilot.gateway.schemas import QueryRequest, SearchRequest
+
+router = APIRouter(tags=["answers"])
+_FAILURES = (404, 429, 502, 504)
+
+
+@router.post(
+    "/query",
+    summary="Ask; the answer quotes the tenant's documents",
+    **documented(
+        QueryReplyBody | Skipped,
+        accepts=QueryRequest,
+        scopes=[Scope.QUERY],
+        errors=(*_FAILURES, 409, 410),
+        idempotent=True,
+    ),
+)
+async def query(
+    request: Request, caller: QueryCaller, body: Annotated[QueryRequest, json_body(QueryRequest)]
+) -> Response:
+    """Answer a question from the documents of the key's tenant, each sentence with its quote."""
+    claim = claim_of(request, body)
+    with working(request, caller, Operation.QUERY, body.tenant_id) as service:
+        reply = await service.copilot.query(
+            caller.tenant_id,
+            body.query,
+            override_config=body.overrides(),
+            call=call_of(request, caller, claim),
+        )
+    if isinstance(reply, Replay):
+        return replayed(reply)
+    return json_reply(query_body(reply), headers=quota_headers(reply.metadata))
+
+
+@router.post(
+    "/search",
+    summary="Find the sections; no answer is written",
+    **documented(
+        SearchReplyBody | Skipped, accepts=SearchRequest, scopes=[Scope.QUERY], errors=_FAILURES
+    ),
+)
+async def search(
+    request: Request, caller: QueryCaller, body: Annotated[SearchRequest, json_body(SearchRequest)]
+) -> Response:
+    """Return ranked sources from the documents of the key's tenant, without generation."""
+    with working(request, caller, Operation.SEARCH, body.tenant_id) as service:
+        reply = await service.copilot.search(
+            caller.tenant_id,
+            body.query,
+            override_config=body.overrides(),
+            call=call_of(request, caller),
+        )
+    return json_reply(search_body(reply), headers=quota_headers(reply.metadata))

@@ -1,0 +1,262 @@
+"""Bodies that come in: strict types, no unknown fields, bounded in every direction."""
+
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+)
+
+from compliance_copilot.core.vocabulary import ModelTier, RetrievalMode, Scope, Unsupported
+
+LONGEST_QUERY = 8_000
+MOST_DOCUMENTS = 1_000
+LARGEST_TEXT_BYTES = 2_000_000
+LARGEST_METADATA = 32_000
+DEEPEST_METADATA = 8
+_LARGEST_INTEGER = 2**53 - 1
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
+
+
+def absent(**constraints: Any) -> Any:
+    """Return a field that may be left out, but not be null."""
+    return Field(default=None, json_schema_extra=_without_default, **constraints)
+
+
+def not_blank(text: str) -> str:
+    """Refuse a text without a single visible character."""
+    if not text.strip():
+        raise ValueError("It must not be empty or whitespace only.")
+    return text
+
+
+def _document_id(text: str) -> str:
+    if not text.isprintable() or "/" in text or text != text.strip() or text in (".", ".."):
+        raise ValueError("It has 1-255 printable characters, no '/', and no space at either end.")
+    return text
+
+
+def _flat_enough(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Refuse metadata that is nested too deep, too long, or has numbers JSON cannot carry."""
+    waiting: list[tuple[int, Any]] = [(1, metadata)]
+    size = 0
+    while waiting:
+        depth, value = waiting.pop()
+        size += _size(value)
+        if size > LARGEST_METADATA:
+            raise ValueError(f"It may have {LARGEST_METADATA} characters.")
+        if isinstance(value, dict | list):
+            if depth > DEEPEST_METADATA:
+                raise ValueError(f"It may be nested {DEEPEST_METADATA} levels deep.")
+            inner = value.values() if isinstance(value, dict) else value
+            waiting.extend((depth + 1, item) for item in inner)
+    return metadata
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
+        raise ValueError(f"An integer may be at most {_LARGEST_INTEGER}.")
+    if isinstance(value, str):
+        return len(value) + 2
+    return 2 + sum(len(name) + 4 for name in value) if isinstance(value, dict) else 8
+
+
+def _own_scopes(scopes: list[Scope]) -> list[Scope]:
+    if Scope.PLATFORM_ADMIN in scopes:
+        raise ValueError(f"{Scope.PLATFORM_ADMIN} is not a scope of a tenant's key.")
+    return list(dict.fromkeys(scopes))
+
+
+def _text_only(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError("It is written as text, e.g. 2026-11-23T10:00:00Z.")
+    return value
+
+
+Name = Annotated[
+    str, Field(strict=True, min_length=1, max_length=200, pattern=r"\S"), AfterValidator(not_blank)
+]
+TopK = Annotated[int, Field(strict=True, ge=1, le=100)]
+MaxTokens = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+Temperature = Annotated[float, Field(strict=True, ge=0.0, le=2.0, allow_inf_nan=False)]
+Share = Annotated[float, Field(strict=True, ge=0.0, le=1.0, allow_inf_nan=False)]
+Flag = Annotated[bool, Field(strict=True)]
+Count = Annotated[int, Field(strict=True, ge=0, le=2_147_483_647)]
+Metadata = Annotated[dict[str, Any], AfterValidator(_flat_enough)]
+TenantName = Annotated[str, Field(strict=True, max_length=255)]
+
+
+class Body(BaseModel):
+    """What every body has in common."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SearchRequest(Body):
+    """A question, and what it overrides of the tenant's configuration."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"query": "How is customer data encrypted?", "top_k": 5}}
+    )
+
+    tenant_id: TenantName | None = Field(
+        default=None, description="May be left out: the key names the tenant."
+    )
+    query: Annotated[str, AfterValidator(not_blank)] = Field(
+        strict=True, min_length=1, max_length=LONGEST_QUERY, pattern=r"\S"
+    )
+    model_tier: ModelTier | None = None
+    retrieval_mode: RetrievalMode | None = None
+    top_k: TopK | None = None
+    max_tokens: MaxTokens | None = None
+    temperature: Temperature | None = None
+
+    def overrides(self) -> dict[str, Any]:
+        """Return the configuration fields that this question sets."""
+        given = self.model_dump(exclude_none=True, exclude={"tenant_id", "query"})
+        return dict(given)
+
+
+class QueryRequest(SearchRequest):
+    """A question to be answered from the tenant's documents."""
+
+
+class DocumentBody(Body):
+    """A document that comes in; without a `document_id` one is derived from its content."""
+
+    text: Annotated[str, AfterValidator(not_blank)] = Field(
+        strict=True, min_length=1, pattern=r"\S", description="At most 2 MB of UTF-8."
+    )
+    document_id: Annotated[str, AfterValidator(_document_id)] | None = Field(
+        default=None, strict=True, min_length=1, max_length=255
+    )
+    title: Annotated[str, AfterValidator(not_blank)] | None = Field(
+        default=None, strict=True, min_length=1, max_length=500
+    )
+    metadata: Metadata | None = Field(
+        default=None, description="A JSON object, at most 8 levels and 32,000 characters."
+    )
+    effective_from: Annotated[AwareDatetime, BeforeValidator(_text_only)] | None = None
+
+
+class IngestRequest(Body):
+    """Documents that come in together: all of them, or none."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "documents": [
+                    {
+                        "document_id": "data-protection-policy",
+                        "title": "Data Protection Policy",
+                        "text": "# Data Protection Policy\n\n## Encryption\n\n"
+                        "Customer data at rest is encrypted with AES-256.",
+                        "metadata": {"category": "data_protection"},
+                    }
+                ]
+            }
+        }
+    )
+
+    tenant_id: TenantName | None = Field(
+        default=None, description="May be left out: the key names the tenant."
+    )
+    documents: Annotated[list[DocumentBody], Field(min_length=1, max_length=MOST_DOCUMENTS)]
+
+
+class ConfigBody(Body):
+    """Configuration values to set; what is not named stays as it is."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"retrieval_mode": "hybrid", "top_k": 8}}
+    )
+
+    model_tier: ModelTier = absent()
+    retrieval_mode: RetrievalMode = absent()
+    top_k: TopK = absent()
+    max_tokens: MaxTokens = absent()
+    temperature: Temperature = absent()
+    min_evidence: Share = absent()
+    fallback: Annotated[list[ModelTier], Field(max_length=4)] = absent()
+    cache: Flag = absent()
+    cache_seconds: Annotated[int, Field(strict=True, ge=1, le=30 * 86_400)] = absent()
+    unsupported: Unsupported = absent()
+    hold_suspicious: Flag = absent()
+    max_steps: Annotated[int, Field(strict=True, ge=1, le=10)] = absent()
+    query_overrides: Annotated[list[Name], Field(max_length=20)] = absent()
+
+    def values(self) -> dict[str, Any]:
+        """Return the named values."""
+        return self.model_dump(exclude_unset=True)
+
+
+class LimitsBody(Body):
+    """Limits to set; null lifts a limit that can be lifted."""
+
+    max_queries_per_hour: Count | None = None
+    max_tokens_per_query: MaxTokens = absent()
+    max_concurrent_requests: Count | None = None
+    max_documents: Count | None = None
+    monthly_budget_usd: (
+        Annotated[float, Field(strict=True, ge=0, le=1e9, allow_inf_nan=False)] | None
+    ) = None
+    requests_per_minute: Count | None = None
+
+
+class NewTenantBody(Body):
+    """A tenant to be made."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "tenant_id": "delta_corp",
+                "name": "Delta Corporation",
+                "config": {"model_tier": "gpt-4"},
+                "limits": {"max_queries_per_hour": 500},
+            }
+        }
+    )
+
+    tenant_id: Annotated[str, Field(strict=True, pattern=r"^[a-z0-9][a-z0-9_-]{1,62}$")]
+    name: Name
+    config: ConfigBody = absent()
+    limits: LimitsBody = absent()
+
+
+class TenantPatch(Body):
+    """What is changed about a tenant."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"limits": {"max_documents": 20000}}})
+
+    name: Name = absent()
+    status: Annotated[str, Field(strict=True, pattern="^(active|suspended)$")] = absent()
+    limits: LimitsBody = absent()
+
+
+class NewKeyBody(Body):
+    """A key to be made."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"name": "reporting", "scopes": ["usage:read"], "expires_in_days": 90}
+        }
+    )
+
+    name: Name
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=4), AfterValidator(_own_scopes)]
+    expires_in_days: (
+        Annotated[float, Field(strict=True, gt=0, le=3650, allow_inf_nan=False)] | None
+    ) = None
+
+
+class RotationBody(Body):
+    """How long the old key still works beside its successor."""
+
+    overlap_seconds: Annotated[int, Field(strict=True, ge=0, le=30 * 86_400)] = 86_400
