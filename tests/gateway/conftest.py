@@ -34,6 +34,7 @@ from compliance_copilot.core.vocabulary import (
 )
 from compliance_copilot.gateway.application import build_application
 from compliance_copilot.gateway.state import Deployment
+from compliance_copilot.orchestrator import Call
 from compliance_copilot.tenancy.keys import (
     IssuedKey,
     KeyRecord,
@@ -215,22 +216,22 @@ class Copilot:
         self.fault: BaseException | None = None
         self.reply: Any = None
 
-    async def query(self, tenant_id: str, text: str, *, request_id: UUID, **rest: Any) -> Any:
-        self._note(tenant_id, text, rest)
+    async def query(self, tenant_id: str, text: str, *, call: Call, **rest: Any) -> Any:
+        self._note(tenant_id, text, {**rest, "call": call})
         citation = Citation(1, 0, "AES-256", 33, 40)
-        meta = metadata(tenant_id, request_id)
+        meta = metadata(tenant_id, call.request_id)
         return self.reply or QueryReply(
             "It is [1].", Outcome.ANSWERED, [ScoredChunk(CHUNK, 0.9)], [citation], meta
         )
 
-    async def search(self, tenant_id: str, text: str, *, request_id: UUID, **rest: Any) -> Any:
-        self._note(tenant_id, text, rest)
-        return SearchReply([ScoredChunk(CHUNK, 0.9)], metadata(tenant_id, request_id))
+    async def search(self, tenant_id: str, text: str, *, call: Call, **rest: Any) -> Any:
+        self._note(tenant_id, text, {**rest, "call": call})
+        return SearchReply([ScoredChunk(CHUNK, 0.9)], metadata(tenant_id, call.request_id))
 
-    async def ingest(self, tenant_id: str, documents: Any, *, request_id: UUID, **rest: Any) -> Any:
-        self._note(tenant_id, documents, rest)
+    async def ingest(self, tenant_id: str, documents: Any, *, call: Call, **rest: Any) -> Any:
+        self._note(tenant_id, documents, {**rest, "call": call})
         done = [IngestedDocument(d.document_id or "derived", 1, "created", 1) for d in documents]
-        return self.reply or IngestReply(TenantId(tenant_id), request_id, done, len(done))
+        return self.reply or IngestReply(TenantId(tenant_id), call.request_id, done, len(done))
 
     async def metrics(self, tenant_id: str, hours: float) -> UsageSummary:
         zeros = (0,) * 8

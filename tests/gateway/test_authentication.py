@@ -141,7 +141,7 @@ async def test_admitted_work_leaves_the_second_look_to_admission(client, service
     await client.post("/query", json={"query": "q"})
     await client.get("/documents")
     assert service.keys.asked == [False, True]
-    assert service.copilot.calls[0][2]["principal"].tenant_id == "acme_corp"
+    assert service.copilot.calls[0][2]["call"].principal.tenant_id == "acme_corp"
 
 
 async def test_a_key_that_admission_finds_revoked_is_forgotten(client, service, failing):

@@ -107,7 +107,7 @@ async def test_the_claim_is_the_same_for_the_same_question_only(client, service)
     for body in [*same, {**QUESTION, "top_k": 3}, {"query": "Another?"}]:
         await client.post("/query", json=body, headers=keyed)
     await client.post("/query", json=QUESTION)
-    claims = [call[2]["idempotency"] for call in service.copilot.calls]
+    claims = [call[2]["call"].idempotency for call in service.copilot.calls]
     assert claims.pop() is None
     assert {claim.key for claim in claims} == {"k-1"}
     hashes = [claim.body_hash for claim in claims]
