@@ -4,6 +4,7 @@ import base64
 import binascii
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
+from uuid import UUID
 
 import orjson
 from fastapi import Query
@@ -37,6 +38,8 @@ def _plain(value: object) -> object:
         return dict(value)
     if isinstance(value, Sequence):
         return list(value)
+    if isinstance(value, UUID):  # the driver's own subclass, which orjson does not know
+        return str(value)
     raise TypeError(f"no JSON form for {type(value).__name__}")
 
 
