@@ -32,7 +32,7 @@ async def present(dsn: str) -> str | None:
 
     Raises SetupError when the server is too old, or its pgvector is.
     """
-    connection = await asyncpg.connect(dsn)
+    connection = await _connect(dsn, "DATABASE_URL")
     try:
         await _refuse_old_server(connection)
         if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
@@ -48,7 +48,7 @@ async def migrate(owner_dsn: str, *, role: str, password: str | None) -> None:
 
     Several processes may call it at once: an advisory lock lets one work and the others wait.
     """
-    connection = await asyncpg.connect(owner_dsn)
+    connection = await _connect(owner_dsn, "DATABASE_OWNER_URL")
     try:
         await connection.execute("SELECT pg_advisory_lock(hashtext('compliance_copilot.migrate'))")
         await _install_vector(connection)
@@ -70,6 +70,16 @@ async def ensure_database(maintenance_dsn: str, name: str) -> None:
             await connection.execute(f"CREATE DATABASE {quoted}")
     finally:
         await connection.close()
+
+
+async def _connect(dsn: str, variable: str) -> asyncpg.Connection:
+    try:
+        return await asyncpg.connect(dsn)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise SetupError(
+            f"{variable}: cannot connect ({words}); check host, database, name and password."
+        ) from error
 
 
 async def _install_vector(connection: asyncpg.Connection) -> None:
