@@ -37,6 +37,7 @@ class ExtractiveGenerator:
             request.sources,
             scorer=self._scorer,
             max_sentences=self._max_sentences,
+            min_evidence=request.min_evidence,
         )
         for sentence in chosen:
             yield sentence

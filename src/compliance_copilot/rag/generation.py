@@ -89,7 +89,12 @@ class Answerer:
         for tier, following in zip(chain, [*chain[1:], None], strict=True):
             engine = self._engines[tier]
             request = GenerationRequest(
-                question, sources, engine.model, config.max_tokens, config.temperature
+                question,
+                sources,
+                engine.model,
+                config.max_tokens,
+                config.temperature,
+                config.min_evidence,
             )
             try:
                 sentences, end = await _collect(engine.generator, request, deadline)

@@ -97,6 +97,7 @@ class GenerationRequest:
     model: str
     max_tokens: int
     temperature: float = 0.0
+    min_evidence: float = 0.5
 
 
 class Generator(Protocol):

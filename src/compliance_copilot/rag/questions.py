@@ -101,12 +101,13 @@ company organisation organization policy policies rule regulation document accor
 lange oft häufig schnell muss müssen darf dürfen soll erforderlich nötig bitte firma unternehmen
 richtlinie richtlinien regel regeln vorschrift laut gilt gelten gibt specific specify outline
 provide mean use used apply applies get make made take place work us we do our i my me minimum
-maximum period time date person people responsible definition
+maximum period time date another other else person people responsible definition
 """
 _FRAME = frozenset(_FRAMING.split())
+_FULL = frozenset({"personal"})
 # Relatives of compliance prose: one is taken for another at a small discount.
 _RELATIVES = (
-    "keep retain store retention preserve hold archive",
+    "keep kept retain store retention preserve hold held archive",
     "delete erase destroy dispose remove deletion erasure disposal",
     "report notify inform disclose notification announce tell escalate",
     "revoke withdraw remove disable deactivate terminate block",
@@ -187,7 +188,8 @@ def stems(word: str, language: str) -> list[str]:
 
 
 def _weight(word: str, stem: str, start: int) -> float:
-    if word.lower() in _FRAME or stem in _FRAME:
+    # `personal` has the stem of `person` and none of its emptiness.
+    if word.lower() in _FRAME or (stem in _FRAME and word.lower() not in _FULL):
         return 0.1
     if any(character.isdigit() for character in word):
         return 1.5  # a number or an identifier is what the question is about

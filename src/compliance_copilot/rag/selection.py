@@ -36,6 +36,21 @@ one sentence are no accident. Between few and many the bound falls evenly."""
 MIN_COVERAGE_WITHOUT_EVIDENCE = 0.8
 """Asked "how long", a sentence without any period has to be about nearly every word of it."""
 
+UNRELATED_COSINE = 0.25
+"""The cosine of the default embedder up to which a source says nothing: 95 % of the best sources
+of questions that have nothing to do with the documents lie below it (the unrelated questions of
+`benchmarks/answers.py`)."""
+
+STRONG_COSINE = 0.5
+"""From here on a source is about the question: the median of the right sources lies above it."""
+
+MOST_RELIEF = 0.45
+"""How much of the coverage a strong source stands in for: retrieval has compared the whole section
+with the whole question, so a sentence in it need not repeat as many of the question's words."""
+
+DEFAULT_MIN_EVIDENCE = 0.5
+"""The tenant's knob at its middle; above, more is asked of a sentence, below, less."""
+
 _CONTEXT = 0.8
 _TITLE = 0.6
 _BEFORE = 0.35
@@ -65,6 +80,7 @@ def select(
     *,
     scorer: SentenceScorer | None = None,
     max_sentences: int = 3,
+    min_evidence: float = DEFAULT_MIN_EVIDENCE,
 ) -> list[DraftSentence]:
     """Return one to `max_sentences` sentences that answer, in document order; none when none does.
 
@@ -76,7 +92,8 @@ def select(
         return []  # "How long?" asks about nothing
     scored = _scored(question, sources)
     _rank(question, scored, sources, scorer)
-    best = [item for item in scored if _answers(question, item)]
+    asked = min_evidence / DEFAULT_MIN_EVIDENCE
+    best = [item for item in scored if _answers(question, item, sources, asked)]
     chosen = _distinct(sorted(best, key=_order), max_sentences)
     return [_draft(item.candidate, sources) for item in _in_document_order(chosen, sources)]
 
@@ -171,11 +188,12 @@ def _rank(
     whole = sum(weights.values())
     for item in scored:
         item.coverage = sum(weights[t] * c for t, c in item.credits.items()) / whole
-        if item.coverage < _HOPELESS:
+        if item.coverage < _HOPELESS * (1.0 - _strength(sources[item.candidate.source])):
             continue
         item.fits = question.evidence is None or bool(question.evidence.search(item.text))
         rank = sources[item.candidate.source].score
-        item.score = item.coverage + 0.1 * rank + _shape(question, item)
+        strength = _strength(sources[item.candidate.source])
+        item.score = item.coverage + 0.1 * rank + 0.3 * strength + _shape(question, item)
     if scorer is not None:
         _add_similarity(question, scored, scorer)
 
@@ -213,12 +231,21 @@ def _add_similarity(question: Question, scored: list[_Scored], scorer: SentenceS
         item.score += 0.4 * max(0.0, similarity)
 
 
-def _answers(question: Question, item: _Scored) -> bool:
+def _strength(source: ScoredChunk) -> float:
+    """Return how much retrieval speaks for a source, 0..1: where its cosine lies between both."""
+    above = (source.dense or 0.0) - UNRELATED_COSINE
+    return min(max(above / (STRONG_COSINE - UNRELATED_COSINE), 0.0), 1.0)
+
+
+def _answers(
+    question: Question, item: _Scored, sources: Sequence[ScoredChunk], asked: float
+) -> bool:
     # Headings alone do not answer: the sentence brings a word of its own, or what was asked for.
     own = any(credit > _CONTEXT for credit in item.credits.values())
     if not own and (question.evidence is None or not item.fits):
         return False
-    return item.coverage >= _needed(question, item)
+    relief = MOST_RELIEF * _strength(sources[item.candidate.source])
+    return item.coverage >= _needed(question, item) * (1.0 - relief) * asked
 
 
 def _needed(question: Question, item: _Scored) -> float:
