@@ -112,10 +112,12 @@ async def test_what_the_documents_do_not_say_is_not_answered(examples: Service) 
 
 
 async def test_the_tenants_knob_moves_the_threshold(examples: Service) -> None:
-    question = "May I use my personal phone or another personal device for work?"
-    assert (await examples.copilot.query("acme_corp", question)).outcome is Outcome.ANSWERED
-    await examples.config.update_tenant_config("acme_corp", min_evidence=1.0)
+    question = "Hackers demand money from us: do we pay a ransom?"
     assert (await examples.copilot.query("acme_corp", question)).outcome is Outcome.NO_EVIDENCE
+    await examples.config.update_tenant_config("acme_corp", min_evidence=0.3)
+    lenient = await examples.copilot.query("acme_corp", question)
+    assert lenient.outcome is Outcome.ANSWERED
+    assert "does not pay ransoms" in lenient.answer
 
 
 async def test_the_first_start_loads_the_examples_once(
