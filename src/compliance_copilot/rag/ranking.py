@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -21,6 +22,10 @@ from compliance_copilot.rag.evidence import FEATURES, Candidates, Floats, Questi
 
 DEPTH_OF_RERANKING = 100
 """How many chunks of the fusion are looked at again; the rest keep their order behind them."""
+
+_LOWEST_BIT = np.array(
+    [(byte & -byte).bit_length() - 1 if byte else 0 for byte in range(256)], dtype=np.int64
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +52,16 @@ class TermCounts:
 
 @dataclass(frozen=True, slots=True)
 class Ensemble:
-    """Trees of equal shape, packed: (trees, nodes) splits and (trees, leaves) values.
+    """Trees of at most eight leaves, packed as (trees, nodes) and (trees, leaves).
 
-    `paths[t, n, l]` is +1 where leaf l lies left of node n, -1 where right, 0 elsewhere; a row is
-    in the leaf whose nodes all decided its way, `depths[t, l]` of them.
+    Evaluated as in QuickScorer (Lucchese et al. 2015): the leaves of a tree are the bits of a byte,
+    from left to right; a node whose row goes right strikes out the leaves on its left (`keeps`);
+    the lowest bit that is left is the leaf.
     """
 
     splits: NDArray[np.int64]
     thresholds: Floats
-    paths: Floats
-    depths: Floats
+    keeps: NDArray[np.uint8]
     values: Floats
     scale: float
     shift: float
@@ -64,10 +69,10 @@ class Ensemble:
     def score(self, rows: Floats) -> Floats:
         """Return the sum over all trees for each row, before calibration."""
         left = rows.T[self.splits] <= self.thresholds[:, :, None]
-        decided = np.where(left, np.float32(1.0), np.float32(-1.0))
-        agreed = np.matmul(self.paths.transpose(0, 2, 1), decided)
-        in_leaf = agreed >= self.depths[:, :, None] - 0.5
-        found: Floats = np.einsum("tl,tlr->r", self.values, in_leaf, optimize=True)
+        # A bool seen as a byte is 0 or 1; its negative is no bit or every bit.
+        kept = np.negative(left.view(np.uint8)) | self.keeps[:, :, None]
+        leaves = _LOWEST_BIT[np.bitwise_and.reduce(kept, axis=1)]
+        found: Floats = np.take_along_axis(self.values, leaves, axis=1).sum(axis=0)
         return found
 
     def probability(self, raw: Floats) -> Floats:
@@ -78,35 +83,27 @@ class Ensemble:
 
 @cache
 def load_ensemble() -> Ensemble:
-    """Load the ranker that ships with the package; raises ValueError when it is another's."""
+    """Load the ranker that ships with the package; raises ValueError when it fits other columns."""
     raw = json.loads(files(__package__).joinpath("ranker.json").read_text(encoding="utf-8"))
     return parse_ensemble(raw)
 
 
-def parse_ensemble(raw: Mapping[str, object]) -> Ensemble:
+def parse_ensemble(raw: Mapping[str, Any]) -> Ensemble:
     """Pack trees of the stored form; raises ValueError when the columns are not ours.
 
-    A tree is {"split": [column...], "at": [threshold...], "left": [...], "right": [...],
-    "leaf": [value...]}; a child >= 0 is a node, below 0 the leaf `-child - 1`.
+    `splits`, `thresholds` and `keeps` have one row of nodes per tree, `values` one of leaves;
+    smaller trees are filled up with nodes that every row passes and leaves that none reaches.
     """
-    if raw.get("features") != list(FEATURES):
+    if raw["features"] != list(FEATURES):
         raise ValueError("The ranker was trained on other columns: train it again.")
-    trees: Sequence[Mapping[str, Sequence[float]]] = raw["trees"]  # type: ignore[assignment]
-    nodes = max(len(tree["split"]) for tree in trees)
-    splits = np.zeros((len(trees), nodes), dtype=np.int64)
-    thresholds = np.zeros((len(trees), nodes), dtype=np.float32)
-    paths = np.zeros((len(trees), nodes, nodes + 1), dtype=np.float32)
-    values = np.zeros((len(trees), nodes + 1), dtype=np.float32)
-    # A leaf that a smaller tree does not have can never agree with its depth.
-    depths = np.full((len(trees), nodes + 1), np.inf, dtype=np.float32)
-    for at, tree in enumerate(trees):
-        size = len(tree["split"])
-        splits[at, :size], thresholds[at, :size] = tree["split"], tree["at"]
-        values[at, : size + 1] = tree["leaf"]
-        _walk(tree, 0, [], paths[at])
-        depths[at, : size + 1] = np.abs(paths[at]).sum(axis=0)[: size + 1]
-    scale, shift = float(str(raw["scale"])), float(str(raw["shift"]))
-    return Ensemble(splits, thresholds, paths, depths, values, scale, shift)
+    return Ensemble(
+        splits=np.array(raw["splits"], dtype=np.int64),
+        thresholds=np.array(raw["thresholds"], dtype=np.float32),
+        keeps=np.array(raw["keeps"], dtype=np.uint8),
+        values=np.array(raw["values"], dtype=np.float32),
+        scale=float(raw["scale"]),
+        shift=float(raw["shift"]),
+    )
 
 
 def rerank(
@@ -127,16 +124,23 @@ def rerank(
     known = [term for term in terms if statistics.document_frequencies.get(term, 0) > 0]
     if not head or not known:
         return head
-    counts = counts or counted(head, known)
-    rows = features(
-        question_terms(terms, known, statistics), _candidates(head, known, counts, statistics)
-    )
     model = ensemble or load_ensemble()
-    raw = model.score(rows)
+    raw = model.score(evidence(terms, head, statistics, counts or counted(head, known)))
     chances = model.probability(raw).tolist()
-    return [
-        replace(head[at], score=chances[at]) for at in np.argsort(-raw, kind="stable").tolist()
-    ]
+    best_first = np.argsort(-raw, kind="stable").tolist()
+    return [replace(head[place], score=chances[place]) for place in best_first]
+
+
+def evidence(
+    terms: Mapping[int, int],
+    head: Sequence[ScoredChunk],
+    statistics: TermStatistics,
+    counts: TermCounts,
+) -> Floats:
+    """Return the ranker's columns for each chunk; at least one term must be known."""
+    known = [term for term in terms if statistics.document_frequencies.get(term, 0) > 0]
+    question = question_terms(terms, known, statistics)
+    return features(question, _candidates(head, known, counts, statistics))
 
 
 def counted(chunks: Sequence[ScoredChunk], terms: Sequence[int]) -> TermCounts:
@@ -153,6 +157,35 @@ def counted(chunks: Sequence[ScoredChunk], terms: Sequence[int]) -> TermCounts:
         frequencies[row] = [found.get(term, 0) for term in terms]
     rows = {scored.chunk.id: row for row, scored in enumerate(chunks)}
     return TermCounts(terms=terms, rows=rows, frequencies=frequencies, lengths=lengths)
+
+
+def counted_from_weights(
+    chunks: Sequence[UUID],
+    stored: Sequence[tuple[NDArray[np.int64], Floats]],
+    lengths: Sequence[int],
+    terms: Sequence[int],
+    average_length: float,
+) -> TermCounts:
+    """Read the question's term counts back from stored sparse vectors (ids ascending, weights).
+
+    The inverse of `bm25.document_weights`, exact because counts are whole numbers; lengths and the
+    pinned average must be those that the weights were made with.
+    """
+    wanted = np.array(sorted(terms), dtype=np.int64)
+    found = np.zeros((len(chunks), len(wanted)), dtype=np.float32)
+    for row, (ids, values) in enumerate(stored):
+        if len(ids):
+            at = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
+            found[row] = np.where(ids[at] == wanted, values[at], 0.0)
+    span = np.asarray(lengths, dtype=np.float32)
+    relative = span / np.float32(average_length) if average_length > 0 else np.ones_like(span)
+    damping = (bm25.K1 * (1.0 - bm25.B + bm25.B * relative))[:, None]
+    return TermCounts(
+        terms=wanted.tolist(),
+        rows={chunk_id: row for row, chunk_id in enumerate(chunks)},
+        frequencies=np.rint(found * damping / (bm25.K1 + 1.0 - found)).astype(np.float32),
+        lengths=span,
+    )
 
 
 def question_terms(
@@ -191,14 +224,3 @@ def _candidates(
         ),
         ordinals=np.array([scored.chunk.ordinal for scored in head], dtype=np.int64),
     )
-
-
-def _walk(
-    tree: Mapping[str, Sequence[float]], node: int, way: list[tuple[int, int]], paths: Floats
-) -> None:
-    if node < 0:
-        for passed, side in way:
-            paths[passed, -node - 1] = side
-        return
-    _walk(tree, int(tree["left"][node]), [*way, (node, 1)], paths)
-    _walk(tree, int(tree["right"][node]), [*way, (node, -1)], paths)
