@@ -47,7 +47,9 @@ def load(folder: Path, split: str, layout: str) -> tuple[list[Chunk], Questions]
         ordinal = seen.setdefault(source, 0)
         seen[source] += 1
         grouped = layout == "documents"
-        chunks.append(_chunk(row, passage, source if grouped else passage["_id"], ordinal, grouped=grouped))
+        chunks.append(
+            _chunk(row, passage, source if grouped else passage["_id"], ordinal, grouped=grouped)
+        )
     rows = {passage["_id"]: row for row, passage in enumerate(passages)}
     return chunks, _questions(folder, split, rows, sources)
 

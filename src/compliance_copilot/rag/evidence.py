@@ -72,8 +72,8 @@ def features(question: QuestionTerms, candidates: Candidates) -> Floats:
 def weights(candidates: Candidates, k1: float, b: float) -> Floats:
     """Return the BM25 weight of each term in each chunk (`bm25.document_weights`, vectorised)."""
     damping = (k1 * (1.0 - b + b * candidates.lengths))[:, None]
-    found: Floats = candidates.frequencies * (k1 + 1.0) / (candidates.frequencies + damping)
-    return found
+    found = candidates.frequencies * (k1 + 1.0) / (candidates.frequencies + damping)
+    return found.astype(np.float32, copy=False)
 
 
 def _scores(candidates: Candidates, sparse: Floats) -> list[Floats]:
