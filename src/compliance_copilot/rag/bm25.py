@@ -9,8 +9,8 @@ go. Must not enter: texts, SQL.
 from collections.abc import Mapping
 from math import log
 
-K1 = 1.2
-B = 0.75
+K1 = 0.6
+B = 0.6
 
 
 def document_weights(

@@ -15,7 +15,7 @@ from uuid import UUID
 from compliance_copilot.core.vocabulary import Chunk, ScoredChunk
 from compliance_copilot.rag.ports import RankedLists
 
-SPARSE_WEIGHT = 0.65
+SPARSE_WEIGHT = 0.75
 
 
 def fuse(
