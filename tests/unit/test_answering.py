@@ -1,6 +1,7 @@
 from compliance_copilot.core.vocabulary import DraftSentence, Outcome, Quote, Unsupported
 from compliance_copilot.rag.answering import (
     Citations,
+    assemble,
     assembled,
     no_evidence,
     reader_language,
@@ -74,3 +75,9 @@ def test_a_stream_of_shown_sentences_is_the_assembled_text() -> None:
     answer = assembled(QUESTION, drafts, SOURCES)
     assert " ".join(text for text in streamed if text) == answer.text
     assert citations.all == answer.citations
+
+
+def test_drafts_are_checked_and_the_unsupported_counted() -> None:
+    found = assemble([sentence(KEPT, KEPT), sentence("Unfounded.")], SOURCES, question=QUESTION)
+    assert (found.answer.text, found.unsupported) == ("Backups are kept for 35 days [1].", 1)
+    assert assemble([sentence(KEPT, KEPT)], SOURCES).unsupported == 0

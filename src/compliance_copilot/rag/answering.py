@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from compliance_copilot.core.vocabulary import (
     Answer,
     Citation,
+    DraftSentence,
     Outcome,
     ScoredChunk,
     Unsupported,
 )
 from compliance_copilot.rag.analysis import detect_language
-from compliance_copilot.rag.citations import CheckedQuote, CheckedSentence
+from compliance_copilot.rag.citations import CheckedQuote, CheckedSentence, check
 from compliance_copilot.rag.conflicts import Conflict, Disagreement, conflicts
 
 NEAREST = 3
@@ -104,6 +105,31 @@ def assembled(
     parts += [sides(conflict, sources, citations, language) for conflict in found]
     outcome = _outcome(found, len(supported) == len(sentences))
     return Answer(" ".join(parts), outcome, sources, citations.all)
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """An answer, and the sentences behind it as they were checked."""
+
+    answer: Answer
+    sentences: Sequence[CheckedSentence]
+
+    @property
+    def unsupported(self) -> int:
+        """Return how many drafted sentences stand on nothing."""
+        return sum(not sentence.supported for sentence in self.sentences)
+
+
+def assemble(
+    sentences: Sequence[DraftSentence],
+    sources: Sequence[ScoredChunk],
+    unsupported: Unsupported = Unsupported.DROP,
+    *,
+    question: str = "",
+) -> Assembled:
+    """Check drafted sentences against the sources and return the answer that they make."""
+    checked = [check(sentence, sources) for sentence in sentences]
+    return Assembled(assembled(question, checked, sources, unsupported=unsupported), checked)
 
 
 def no_evidence(question: str, sources: Sequence[ScoredChunk]) -> Answer:
