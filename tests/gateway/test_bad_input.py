@@ -79,6 +79,17 @@ BAD_DOCUMENTS = {
     "metadata too long": (documents(metadata={"a": "b" * 32_001}), 422, "documents.1.metadata"),
     "metadata big integer": (documents(metadata={"a": 2**63}), 422, "documents.1.metadata"),
     "time as number": (documents(effective_from=5), 422, "documents.1.effective_from"),
+    "a million unknown fields": (
+        documents(**{f"k{n}": 1 for n in range(1_000_000)}),
+        422,
+        "documents.1",
+    ),
+    "a wide list": (documents(metadata={"a": [1] * 5_000_000}), 422, "documents.1.metadata"),
+    "time before the calendar": (
+        documents(effective_from="0001-01-01T00:00:00+14:00"),
+        422,
+        "documents.1.effective_from",
+    ),
     "time without zone": (
         documents(effective_from="2026-11-23T10:00:00"),
         422,
@@ -244,6 +255,8 @@ async def test_the_operator_too_is_held_to_the_form(
         ("/metrics/acme_corp?hours=nan", "hours"),
         ("/metrics/acme_corp?hours=inf", "hours"),
         ("/usage?since=yesterday", "since"),
+        ("/usage?since=0001-01-01T00:00:00%2B14:00", "since"),
+        ("/usage?until=9999-12-31T23:59:59-14:00", "until"),
         ("/usage?operation=theft", "operation"),
     ],
 )

@@ -1,5 +1,6 @@
 """Bodies that come in: strict types, no unknown fields, bounded in every direction."""
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -9,6 +10,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    model_validator,
 )
 
 from compliance_copilot.core.vocabulary import ModelTier, RetrievalMode, Scope, Unsupported
@@ -16,10 +18,12 @@ from compliance_copilot.core.vocabulary import ModelTier, RetrievalMode, Scope, 
 TenantScope = Literal[Scope.QUERY, Scope.INGEST, Scope.USAGE_READ, Scope.TENANT_ADMIN]
 LONGEST_QUERY = 8_000
 MOST_DOCUMENTS = 1_000
+MOST_FIELDS = 50
 LARGEST_TEXT_BYTES = 2_000_000
 LARGEST_METADATA = 32_000
 DEEPEST_METADATA = 8
 _LARGEST_INTEGER = 2**53 - 1
+_FIRST_YEAR, _LAST_YEAR = 1900, 9000
 
 
 def _without_default(schema: dict[str, Any]) -> None:
@@ -69,7 +73,7 @@ def _flat_enough(metadata: dict[str, Any]) -> dict[str, Any]:
 def _size(value: Any) -> int:
     if isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
         raise ValueError(f"An integer may be at most {_LARGEST_INTEGER}.")
-    if isinstance(value, str):
+    if isinstance(value, str | list):
         return len(value) + 2
     return 2 + sum(len(name) + 4 for name in value) if isinstance(value, dict) else 8
 
@@ -89,6 +93,13 @@ def _text_only(value: Any) -> Any:
     return value
 
 
+def _storable(instant: datetime) -> datetime:
+    if not _FIRST_YEAR <= instant.year <= _LAST_YEAR:
+        raise ValueError(f"It lies in the years {_FIRST_YEAR} to {_LAST_YEAR}.")
+    return instant
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_text_only), AfterValidator(_storable)]
 Name = Annotated[
     str,
     Field(strict=True, min_length=1, max_length=200, json_schema_extra=_visible),
@@ -108,6 +119,14 @@ class Body(BaseModel):
     """What every body has in common."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_fields(cls, given: Any) -> Any:
+        # Each unknown field is an error of its own: a million of them would cost seconds.
+        if isinstance(given, dict) and len(given) > MOST_FIELDS:
+            raise ValueError(f"It may have {MOST_FIELDS} fields.")
+        return given
 
 
 class SearchRequest(Body):
@@ -154,7 +173,7 @@ class DocumentBody(Body):
     metadata: Metadata | None = Field(
         default=None, description="A JSON object, at most 8 levels and 32,000 characters."
     )
-    effective_from: Annotated[AwareDatetime, BeforeValidator(_text_only)] | None = None
+    effective_from: Instant | None = None
 
 
 class IngestRequest(Body):
@@ -179,7 +198,9 @@ class IngestRequest(Body):
     tenant_id: TenantName | None = Field(
         default=None, description="May be left out: the key names the tenant."
     )
-    documents: Annotated[list[DocumentBody], Field(min_length=1, max_length=MOST_DOCUMENTS)]
+    documents: Annotated[
+        list[DocumentBody], Field(min_length=1, max_length=MOST_DOCUMENTS, fail_fast=True)
+    ]
 
 
 class ConfigBody(Body):
