@@ -169,3 +169,20 @@ async def test_exactly_as_many_are_admitted_as_allowed_by_two_services_at_once(
     refused = [reply for reply in replies if isinstance(reply, LimitReached)]
     assert len(replies) - len(refused) == 7
     assert len(refused) == 23
+
+
+async def test_a_cursor_that_no_page_gave_is_refused_and_one_that_a_page_gave_continues(
+    client: httpx.AsyncClient,
+) -> None:
+    acme = await onboard(client, "acme")
+    for text in ("# One\n\nPhones are allowed.", "# Two\n\nPhones are not allowed."):
+        await ingest(client, acme, text)
+    first = (await client.get("/usage?limit=1", headers=acme.headers)).json()
+    rest = {"cursor": first["next_cursor"]}
+    second = (await client.get("/usage", params=rest, headers=acme.headers)).json()
+    assert len(first["events"]) == len(second["events"]) == 1
+    assert first["events"][0]["request_id"] > second["events"][0]["request_id"]
+    nil = "00000000-0000-0000-0000-000000000000"
+    for cursor in ("x", nil, f"{nil}.-1", f"{nil}.99999999999999999999"):
+        reply = await client.get("/usage", params={"cursor": cursor}, headers=acme.headers)
+        assert (reply.status_code, reply.json()["field"]) == (422, "cursor")

@@ -38,7 +38,7 @@ BAD_QUESTIONS = {
     "top_k 10000": ({"query": "q", "top_k": 10_000}, 422, "top_k"),
     "top_k as text": ({"query": "q", "top_k": "5"}, 422, "top_k"),
     "top_k as bool": ({"query": "q", "top_k": True}, 422, "top_k"),
-    "top_k as float": ({"query": "q", "top_k": 5.0}, 422, "top_k"),
+    "top_k with a fraction": ({"query": "q", "top_k": 5.5}, 422, "top_k"),
     "top_k beyond 64 bits": ({"query": "q", "top_k": 10**30}, 422, "top_k"),
     "max_tokens 0": ({"query": "q", "max_tokens": 0}, 422, "max_tokens"),
     "temperature 3": ({"query": "q", "temperature": 3}, 422, "temperature"),
@@ -79,6 +79,17 @@ BAD_DOCUMENTS = {
     "metadata too long": (documents(metadata={"a": "b" * 32_001}), 422, "documents.1.metadata"),
     "metadata big integer": (documents(metadata={"a": 2**63}), 422, "documents.1.metadata"),
     "time as number": (documents(effective_from=5), 422, "documents.1.effective_from"),
+    "a million unknown fields": (
+        documents(**{f"k{n}": 1 for n in range(1_000_000)}),
+        422,
+        "documents.1",
+    ),
+    "a wide list": (documents(metadata={"a": [1] * 5_000_000}), 422, "documents.1.metadata"),
+    "time before the calendar": (
+        documents(effective_from="0001-01-01T00:00:00+14:00"),
+        422,
+        "documents.1.effective_from",
+    ),
     "time without zone": (
         documents(effective_from="2026-11-23T10:00:00"),
         422,
@@ -215,7 +226,12 @@ async def test_good_documents_pass_to_their_edges(client, service):
         ("PATCH", "/system/config", {"resource_limits": {}}, "resource_limits"),
         ("POST", "/tenants/acme_corp/keys", {"name": "k", "scopes": []}, "scopes"),
         ("POST", "/tenants/acme_corp/keys", {"name": "k", "scopes": ["root"]}, "scopes.0"),
-        ("POST", "/tenants/acme_corp/keys", {"name": "k", "scopes": ["platform:admin"]}, "scopes"),
+        (
+            "POST",
+            "/tenants/acme_corp/keys",
+            {"name": "k", "scopes": ["platform:admin"]},
+            "scopes.0",
+        ),
     ],
 )
 async def test_the_operator_too_is_held_to_the_form(
@@ -239,6 +255,8 @@ async def test_the_operator_too_is_held_to_the_form(
         ("/metrics/acme_corp?hours=nan", "hours"),
         ("/metrics/acme_corp?hours=inf", "hours"),
         ("/usage?since=yesterday", "since"),
+        ("/usage?since=0001-01-01T00:00:00%2B14:00", "since"),
+        ("/usage?until=9999-12-31T23:59:59-14:00", "until"),
         ("/usage?operation=theft", "operation"),
     ],
 )

@@ -22,6 +22,7 @@ _PAGE = """
       AND ($5::uuid IS NULL OR (request_id, attempt) < ($5, $6))
     ORDER BY request_id DESC, attempt DESC LIMIT $7
 """
+_LAST_ATTEMPT = 32_767
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,9 @@ class UsageLedger:
 def _parse(cursor: str) -> tuple[UUID, int]:
     request_id, _, attempt = cursor.partition(".")
     try:
-        return UUID(request_id), int(attempt)
+        place = UUID(request_id), int(attempt)
     except ValueError:
-        raise InvalidRequest("This cursor is not one of ours.", field="cursor") from None
+        place = UUID(int=0), -1
+    if not 0 <= place[1] <= _LAST_ATTEMPT:
+        raise InvalidRequest("This cursor is not one of ours.", field="cursor")
+    return place

@@ -1,6 +1,6 @@
 """Replies in the JSON form of the HTTP contract: what is sent, and what is kept for repeats.
 
-One place for both, so that a repeated `Idempotency-Key` gives the bytes of the first reply.
+One place for both, so that a repeated `Idempotency-Key` gives the first reply once more.
 Values may be datetimes, UUIDs and enums: the JSON writer knows them.
 """
 

@@ -25,6 +25,7 @@ from compliance_copilot.gateway.problems import (
 SMALL_BODY_BYTES = 1024 * 1024
 LARGE_BODY_BYTES = 16 * 1024 * 1024
 _SECONDS_PER_MEBIBYTE = 20.0
+_BRIEF_BYTES = 64 * 1024
 _NUL = b"\\u0000"
 Model = TypeVar("Model", bound=BaseModel)
 Path = tuple[int | str, ...]
@@ -44,7 +45,10 @@ def json_body(
         if optional and not raw:
             return checked(model, {})
         _check_type(request)
-        return checked(model, parse(raw))
+        if len(raw) <= _BRIEF_BYTES:
+            return checked(model, parse(raw))
+        # A long body must not hold up the requests of others.
+        return await asyncio.to_thread(lambda: checked(model, parse(raw)))
 
     reader: Callable[[Request], Awaitable[Model]] = read
     return Depends(reader)
@@ -140,7 +144,7 @@ def _unusable(path: Path, what: str) -> InvalidRequest:
 
 
 def strings(parsed: Any) -> Iterator[tuple[Path, str]]:
-    """Yield every string of a JSON value, names of members too, with its path; no recursion."""
+    """Yield every string of a JSON value, names too, in order, with its path; no recursion."""
     waiting: list[tuple[Path, Any]] = [((), parsed)]
     while waiting:
         path, value = waiting.pop()
@@ -148,6 +152,6 @@ def strings(parsed: Any) -> Iterator[tuple[Path, str]]:
             yield path, value
         elif isinstance(value, dict):
             yield from (((*path, name), name) for name in value)
-            waiting.extend(((*path, name), inner) for name, inner in value.items())
+            waiting.extend(((*path, name), value[name]) for name in reversed(value))
         elif isinstance(value, list):
-            waiting.extend(((*path, index), inner) for index, inner in enumerate(value))
+            waiting.extend(((*path, i), value[i]) for i in reversed(range(len(value))))

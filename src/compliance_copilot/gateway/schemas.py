@@ -1,6 +1,7 @@
 """Bodies that come in: strict types, no unknown fields, bounded in every direction."""
 
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -9,20 +10,29 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    model_validator,
 )
 
 from compliance_copilot.core.vocabulary import ModelTier, RetrievalMode, Scope, Unsupported
 
+TenantScope = Literal[Scope.QUERY, Scope.INGEST, Scope.USAGE_READ, Scope.TENANT_ADMIN]
 LONGEST_QUERY = 8_000
 MOST_DOCUMENTS = 1_000
+MOST_FIELDS = 50
 LARGEST_TEXT_BYTES = 2_000_000
 LARGEST_METADATA = 32_000
 DEEPEST_METADATA = 8
 _LARGEST_INTEGER = 2**53 - 1
+_FIRST_YEAR, _LAST_YEAR = 1900, 9000
 
 
 def _without_default(schema: dict[str, Any]) -> None:
     schema.pop("default", None)
+
+
+def _visible(schema: dict[str, Any]) -> None:
+    # For readers and fuzzers: `not_blank` and the reader of bodies enforce it.
+    schema["pattern"] = r"^[^\x00]*[^\s\x00-\x1f][^\x00]*$"
 
 
 def absent(**constraints: Any) -> Any:
@@ -63,15 +73,18 @@ def _flat_enough(metadata: dict[str, Any]) -> dict[str, Any]:
 def _size(value: Any) -> int:
     if isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
         raise ValueError(f"An integer may be at most {_LARGEST_INTEGER}.")
-    if isinstance(value, str):
+    if isinstance(value, str | list):
         return len(value) + 2
     return 2 + sum(len(name) + 4 for name in value) if isinstance(value, dict) else 8
 
 
-def _own_scopes(scopes: list[Scope]) -> list[Scope]:
-    if Scope.PLATFORM_ADMIN in scopes:
-        raise ValueError(f"{Scope.PLATFORM_ADMIN} is not a scope of a tenant's key.")
+def _once_each(scopes: list[TenantScope]) -> list[TenantScope]:
     return list(dict.fromkeys(scopes))
+
+
+def _whole(value: Any) -> Any:
+    """Read 5.0 as 5: to JSON they are one number."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _text_only(value: Any) -> Any:
@@ -80,15 +93,24 @@ def _text_only(value: Any) -> Any:
     return value
 
 
+def _storable(instant: datetime) -> datetime:
+    if not _FIRST_YEAR <= instant.year <= _LAST_YEAR:
+        raise ValueError(f"It lies in the years {_FIRST_YEAR} to {_LAST_YEAR}.")
+    return instant
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_text_only), AfterValidator(_storable)]
 Name = Annotated[
-    str, Field(strict=True, min_length=1, max_length=200, pattern=r"\S"), AfterValidator(not_blank)
+    str,
+    Field(strict=True, min_length=1, max_length=200, json_schema_extra=_visible),
+    AfterValidator(not_blank),
 ]
-TopK = Annotated[int, Field(strict=True, ge=1, le=100)]
-MaxTokens = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+TopK = Annotated[int, Field(strict=True, ge=1, le=100), BeforeValidator(_whole)]
+MaxTokens = Annotated[int, Field(strict=True, ge=1, le=1_000_000), BeforeValidator(_whole)]
 Temperature = Annotated[float, Field(strict=True, ge=0.0, le=2.0, allow_inf_nan=False)]
 Share = Annotated[float, Field(strict=True, ge=0.0, le=1.0, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
-Count = Annotated[int, Field(strict=True, ge=0, le=2_147_483_647)]
+Count = Annotated[int, Field(strict=True, ge=0, le=2_147_483_647), BeforeValidator(_whole)]
 Metadata = Annotated[dict[str, Any], AfterValidator(_flat_enough)]
 TenantName = Annotated[str, Field(strict=True, max_length=255)]
 
@@ -97,6 +119,14 @@ class Body(BaseModel):
     """What every body has in common."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_fields(cls, given: Any) -> Any:
+        # Each unknown field is an error of its own: a million of them would cost seconds.
+        if isinstance(given, dict) and len(given) > MOST_FIELDS:
+            raise ValueError(f"It may have {MOST_FIELDS} fields.")
+        return given
 
 
 class SearchRequest(Body):
@@ -110,7 +140,7 @@ class SearchRequest(Body):
         default=None, description="May be left out: the key names the tenant."
     )
     query: Annotated[str, AfterValidator(not_blank)] = Field(
-        strict=True, min_length=1, max_length=LONGEST_QUERY, pattern=r"\S"
+        strict=True, min_length=1, max_length=LONGEST_QUERY, json_schema_extra=_visible
     )
     model_tier: ModelTier | None = None
     retrieval_mode: RetrievalMode | None = None
@@ -132,7 +162,7 @@ class DocumentBody(Body):
     """A document that comes in; without a `document_id` one is derived from its content."""
 
     text: Annotated[str, AfterValidator(not_blank)] = Field(
-        strict=True, min_length=1, pattern=r"\S", description="At most 2 MB of UTF-8."
+        strict=True, min_length=1, json_schema_extra=_visible, description="At most 2 MB of UTF-8."
     )
     document_id: Annotated[str, AfterValidator(_document_id)] | None = Field(
         default=None, strict=True, min_length=1, max_length=255
@@ -143,7 +173,7 @@ class DocumentBody(Body):
     metadata: Metadata | None = Field(
         default=None, description="A JSON object, at most 8 levels and 32,000 characters."
     )
-    effective_from: Annotated[AwareDatetime, BeforeValidator(_text_only)] | None = None
+    effective_from: Instant | None = None
 
 
 class IngestRequest(Body):
@@ -168,7 +198,9 @@ class IngestRequest(Body):
     tenant_id: TenantName | None = Field(
         default=None, description="May be left out: the key names the tenant."
     )
-    documents: Annotated[list[DocumentBody], Field(min_length=1, max_length=MOST_DOCUMENTS)]
+    documents: Annotated[
+        list[DocumentBody], Field(min_length=1, max_length=MOST_DOCUMENTS, fail_fast=True)
+    ]
 
 
 class ConfigBody(Body):
@@ -186,10 +218,12 @@ class ConfigBody(Body):
     min_evidence: Share = absent()
     fallback: Annotated[list[ModelTier], Field(max_length=4)] = absent()
     cache: Flag = absent()
-    cache_seconds: Annotated[int, Field(strict=True, ge=1, le=30 * 86_400)] = absent()
+    cache_seconds: Annotated[
+        int, Field(strict=True, ge=1, le=30 * 86_400), BeforeValidator(_whole)
+    ] = absent()
     unsupported: Unsupported = absent()
     hold_suspicious: Flag = absent()
-    max_steps: Annotated[int, Field(strict=True, ge=1, le=10)] = absent()
+    max_steps: Annotated[int, Field(strict=True, ge=1, le=10), BeforeValidator(_whole)] = absent()
     query_overrides: Annotated[list[Name], Field(max_length=20)] = absent()
 
     def values(self) -> dict[str, Any]:
@@ -250,7 +284,9 @@ class NewKeyBody(Body):
     )
 
     name: Name
-    scopes: Annotated[list[Scope], Field(min_length=1, max_length=4), AfterValidator(_own_scopes)]
+    scopes: Annotated[
+        list[TenantScope], Field(min_length=1, max_length=20), AfterValidator(_once_each)
+    ]
     expires_in_days: (
         Annotated[float, Field(strict=True, gt=0, le=3650, allow_inf_nan=False)] | None
     ) = None
@@ -259,4 +295,6 @@ class NewKeyBody(Body):
 class RotationBody(Body):
     """How long the old key still works beside its successor."""
 
-    overlap_seconds: Annotated[int, Field(strict=True, ge=0, le=30 * 86_400)] = 86_400
+    overlap_seconds: Annotated[
+        int, Field(strict=True, ge=0, le=30 * 86_400), BeforeValidator(_whole)
+    ] = 86_400

@@ -42,7 +42,7 @@ async def create_key(
     key = await service_of(request).keys.create(
         tenant_id,
         name=body.name,
-        scopes=tuple(body.scopes),
+        scopes=tuple(Scope(scope) for scope in body.scopes),
         expires_in_days=body.expires_in_days,
     )
     return json_reply(key, status=201)

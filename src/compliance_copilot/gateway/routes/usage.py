@@ -4,7 +4,6 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,6 +14,7 @@ from compliance_copilot.gateway.authentication import anyone_with, tenant_for, v
 from compliance_copilot.gateway.documentation import documented
 from compliance_copilot.gateway.record_schemas import UsageList
 from compliance_copilot.gateway.replying import Cursor, Limit, json_reply
+from compliance_copilot.gateway.schemas import Instant
 from compliance_copilot.gateway.state import service_of
 
 router = APIRouter(tags=["usage"])
@@ -25,8 +25,8 @@ Tenant = Annotated[
 
 async def _window(
     operation: Operation | None = None,
-    since: AwareDatetime | None = None,
-    until: AwareDatetime | None = None,
+    since: Instant | None = None,
+    until: Instant | None = None,
 ) -> tuple[Operation | None, datetime | None, datetime | None]:
     return operation, since, until
 
