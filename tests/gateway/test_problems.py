@@ -13,6 +13,7 @@ from compliance_copilot.core.errors import (
     LimitReached,
     ModelUnavailable,
     NotInitialized,
+    SetupError,
     StoreUnavailable,
 )
 from compliance_copilot.gateway.problems import TABLE
@@ -127,3 +128,10 @@ async def test_facts_of_a_failing_dependency_are_named_and_no_others(client, fai
     body = (await client.post("/query", json=QUESTION)).json()
     assert (body["provider"], body["reason"]) == ("openai", "timeout")
     assert "url" not in body
+
+
+async def test_an_error_that_has_no_status_of_its_own_keeps_its_detail_to_itself(client, failing):
+    failing(SetupError("DATABASE_URL postgresql://inside does not answer", host="inside"))
+    reply = await client.post("/query", json=QUESTION)
+    assert (reply.status_code, reply.json()["code"]) == (500, "internal_error")
+    assert "inside" not in reply.text
