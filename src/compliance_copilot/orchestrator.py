@@ -140,7 +140,11 @@ class ComplianceCopilotSaaS:
                 return permit
             async with self._metered(permit) as meter:
                 found = await self._rooms.retriever.retrieve(
-                    tenant, question, permit.config, deadline=permit.deadline
+                    tenant,
+                    question,
+                    permit.config,
+                    corpus_version=permit.corpus_version,
+                    deadline=permit.deadline,
                 )
                 attempts = _Attempts(meter, self._reservation_on(permit.config, question))
                 answered = await self._rooms.answerer.answer(
@@ -169,7 +173,11 @@ class ComplianceCopilotSaaS:
                 raise InvalidRequest("A search takes no Idempotency-Key.", field="Idempotency-Key")
             async with self._metered(permit) as meter:
                 found = await self._rooms.retriever.retrieve(
-                    tenant, question, permit.config, deadline=permit.deadline
+                    tenant,
+                    question,
+                    permit.config,
+                    corpus_version=permit.corpus_version,
+                    deadline=permit.deadline,
                 )
                 settlement = self._local_settlement("ok")
                 await meter.settle(settlement)

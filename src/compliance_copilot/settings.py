@@ -79,6 +79,8 @@ class Settings(BaseModel):
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8000, ge=1, le=65_535)
     workers: int = Field(default=1, ge=1, le=64)
+    hot_index_megabytes: int = Field(default=512, ge=0, le=1_000_000)
+    """Memory per worker for tenants in use; 0 searches in SQL alone."""
     database_pool_size: int = Field(default=10, ge=1, le=100)
     embedded_postgres_version: Literal[16, 18] = 18
 

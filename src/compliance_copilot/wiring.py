@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from compliance_copilot import bootstrap
 from compliance_copilot.adapters.extractive_generator import ExtractiveGenerator
+from compliance_copilot.adapters.hot_index import HotIndex
 from compliance_copilot.adapters.pgvector_index import PgvectorIndex
 from compliance_copilot.adapters.wordllama_embedder import WordllamaEmbedder
 from compliance_copilot.billing.ledger import UsageLedger
@@ -29,7 +30,7 @@ from compliance_copilot.orchestrator import (
 from compliance_copilot.rag.documents import DocumentStore
 from compliance_copilot.rag.generation import Answerer, Engine
 from compliance_copilot.rag.ingestion import Ingestion
-from compliance_copilot.rag.ports import Embedder
+from compliance_copilot.rag.ports import Embedder, VectorIndex
 from compliance_copilot.rag.retrieval import Retriever
 from compliance_copilot.readiness import KEYS, Readying, missing_reason
 from compliance_copilot.settings import PROJECT_ROOT, Settings, load_settings
@@ -43,6 +44,14 @@ from compliance_copilot.tenancy.tenants import TenantStore
 
 DATABASE = "compliance_copilot"
 SERVING_ROLE = "compliance_copilot"
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """What finds and what embeds."""
+
+    index: VectorIndex
+    embedder: Embedder
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +88,11 @@ async def open_service(settings: Settings | None = None) -> AsyncIterator[Servic
             open_database(addresses.serving, max_connections=settings.database_pool_size)
         )
         await warming
-        service = _assemble(settings, database, embedder, prices)
+        index = HotIndex(
+            PgvectorIndex(database), database, max_bytes=settings.hot_index_megabytes * 2**20
+        )
+        stack.push_async_callback(index.close)
+        service = _assemble(settings, database, Engines(index, embedder), prices)
         await stack.enter_async_context(sweeping(database))
         await bootstrap.first_start(service, database, settings)
         yield service
@@ -116,14 +129,15 @@ async def _bring_up_to_date(addresses: Addresses) -> None:
 
 
 def _assemble(
-    settings: Settings, database: Database, embedder: Embedder, prices: PriceBook
+    settings: Settings, database: Database, engines: Engines, prices: PriceBook
 ) -> Service:
+    embedder = engines.embedder
     skipped = partial(missing_reason, settings)
     config = ConfigManager(database, settings.default_config)
     rooms = Rooms(
         admission=Admission(database, settings.default_config, settings.default_limits),
         metering=Metering(database, prices),
-        retriever=Retriever(PgvectorIndex(database), embedder),
+        retriever=Retriever(engines.index, embedder),
         answerer=_answerer(settings, prices),
         ingestion=Ingestion(database, embedder),
         documents=DocumentStore(database),

@@ -9,6 +9,9 @@ go. Must not enter: texts, SQL.
 from collections.abc import Mapping
 from math import log
 
+import numpy as np
+from numpy.typing import NDArray
+
 K1 = 0.6
 B = 0.6
 
@@ -58,6 +61,22 @@ def query_weights(
 def inner_product(query: Mapping[int, float], document: Mapping[int, float]) -> float:
     """Return the BM25 score of a chunk: the sum over the terms that both vectors have."""
     return sum(weight * document[term] for term, weight in query.items() if term in document)
+
+
+def counts_of_weights(
+    weights: NDArray[np.float32],
+    lengths: NDArray[np.float32],
+    average_length: float,
+) -> NDArray[np.float32]:
+    """Return the counts behind weights of shape (chunks, terms): `document_weights` backwards.
+
+    Exact for counts below some hundred thousand, because counts are whole numbers.
+    """
+    ones = np.ones_like(lengths)
+    relative = lengths / np.float32(average_length) if average_length > 0 else ones
+    damping = (K1 * (1.0 - B + B * relative))[:, None]
+    counts: NDArray[np.float32] = np.rint(weights * damping / (K1 + 1.0 - weights))
+    return counts.astype(np.float32)
 
 
 def term_counts(

@@ -16,6 +16,7 @@ from compliance_copilot.core.vocabulary import (
     ScoredChunk,
     TenantId,
 )
+from compliance_copilot.rag.ranking import TermCounts, TermStatistics
 
 Vectors = NDArray[np.float32]
 
@@ -64,6 +65,8 @@ class HybridQuery:
 
     dense: Vectors
     terms: Mapping[int, int] = field(default_factory=dict)
+    corpus_version: int | None = None
+    """What admission saw: an index in memory of another version is not asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,8 @@ class RankedLists:
     dense: Sequence[tuple[UUID, float]]
     sparse: Sequence[tuple[UUID, float]]
     chunks: Mapping[UUID, Chunk]
+    statistics: TermStatistics | None = None
+    counts: TermCounts | None = None
 
 
 class VectorIndex(Protocol):

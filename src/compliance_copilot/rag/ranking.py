@@ -178,12 +178,10 @@ def counted_from_weights(
             at = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
             found[row] = np.where(ids[at] == wanted, values[at], 0.0)
     span = np.asarray(lengths, dtype=np.float32)
-    relative = span / np.float32(average_length) if average_length > 0 else np.ones_like(span)
-    damping = (bm25.K1 * (1.0 - bm25.B + bm25.B * relative))[:, None]
     return TermCounts(
         terms=wanted.tolist(),
         rows={chunk_id: row for row, chunk_id in enumerate(chunks)},
-        frequencies=np.rint(found * damping / (bm25.K1 + 1.0 - found)).astype(np.float32),
+        frequencies=bm25.counts_of_weights(found, span, average_length),
         lengths=span,
     )
 

@@ -35,12 +35,18 @@ def encode_sparse(weights: Mapping[int, float]) -> bytes:
     return head + wire_indices + values[order].astype(">f4").tobytes()
 
 
-def decode_sparse(wire: bytes) -> dict[int, float]:
-    """Return weights by term id (1-based) from the wire form."""
+def decode_sparse_arrays(wire: bytes) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return term ids (1-based, ascending) and their weights from the wire form."""
     (_, count, _) = struct.unpack_from(">iii", wire)
     indices = np.frombuffer(wire, dtype=">i4", count=count, offset=12).astype(np.int64) + 1
     values = np.frombuffer(wire, dtype=">f4", count=count, offset=12 + 4 * count)
-    return dict(zip(indices.tolist(), values.astype(np.float64).tolist(), strict=True))
+    return indices, values.astype(np.float32)
+
+
+def decode_sparse(wire: bytes) -> dict[int, float]:
+    """Return weights by term id (1-based) from the wire form."""
+    indices, values = decode_sparse_arrays(wire)
+    return dict(zip(indices.tolist(), values.tolist(), strict=True))
 
 
 async def register(connection: Any) -> None:

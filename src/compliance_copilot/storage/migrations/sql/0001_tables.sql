@@ -209,10 +209,10 @@ CREATE TABLE idempotency_keys (
     body_hash   bytea NOT NULL,
     request_id  uuid NOT NULL,
     finished    boolean NOT NULL DEFAULT false,
-    reply       jsonb,
+    reply       json,
     created_at  timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (tenant_id, operation, key)
 );
 CREATE INDEX idempotency_keys_by_request ON idempotency_keys (tenant_id, request_id);
 COMMENT ON COLUMN idempotency_keys.reply IS
-    'The stored reply; NULL on a finished row once retention or erasure took it (then 410).';
+    'The stored reply, json and not jsonb: a repeat gets the same bytes. NULL on a finished row once retention or erasure took it (then 410).';

@@ -96,7 +96,7 @@ CREATE TYPE admission_request AS (
 CREATE TYPE admission_reply AS (
     verdict text, version bigint, tenant_config jsonb, tenant_limits jsonb, system_config jsonb,
     corpus_version bigint, quota bigint, remaining bigint, retry_after real,
-    reply jsonb, original_request_id uuid);
+    reply json, original_request_id uuid);
 
 CREATE FUNCTION check_caller(p_tenant text, r admission_request, p_status text)
 RETURNS text LANGUAGE plpgsql STABLE AS $$
@@ -241,7 +241,7 @@ CREATE TYPE settlement AS (
     request_id uuid, attempt integer, state text, final boolean, provider text, model text,
     provider_model text, provider_response_id text, input_tokens integer, output_tokens integer,
     cached_input_tokens integer, cost_micro_usd bigint, unpriced boolean, estimated boolean,
-    outcome text, latency_ms real, request_latency_ms real, uncounted boolean, reply jsonb);
+    outcome text, latency_ms real, request_latency_ms real, uncounted boolean, reply json);
 
 -- Settles an attempt exactly once; false when it was settled before. An attempt that the sweep
 -- called interrupted is settled when a proof (journal, provider export) arrives later.
