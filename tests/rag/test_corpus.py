@@ -41,11 +41,16 @@ async def ranking(service: Service, tenant_id: str) -> list[object]:
         )
         found.append(
             [
-                (r.chunk.document_id, r.chunk.ordinal, r.score, r.dense, r.sparse)
+                (r.chunk.document_id, r.chunk.ordinal, *_rounded(r.score, r.dense, r.sparse))
                 for r in reply.results
             ]
         )
     return found
+
+
+def _rounded(*scores: float | None) -> list[float | None]:
+    # Sums of floats depend in their last bits on where a row lies in memory.
+    return [None if score is None else round(score, 5) for score in scores]
 
 
 async def statistics(owner: asyncpg.Connection, tenant_id: str) -> dict[int, int]:

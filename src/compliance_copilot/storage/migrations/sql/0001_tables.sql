@@ -67,7 +67,7 @@ CREATE TABLE corpora (
     text_bytes      bigint NOT NULL DEFAULT 0,
     chunks          integer NOT NULL DEFAULT 0,
     total_length    bigint NOT NULL DEFAULT 0,
-    pinned_length   real NOT NULL DEFAULT 1,
+    pinned_length   double precision NOT NULL DEFAULT 1,
     embedder        text
 );
 COMMENT ON TABLE corpora IS

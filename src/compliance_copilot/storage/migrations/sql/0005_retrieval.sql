@@ -22,7 +22,7 @@ CREATE FUNCTION search_chunks(p_tenant text, p_dense halfvec, p_terms integer[],
 RETURNS TABLE (id uuid, document_id text, version integer, ordinal integer, start_offset integer,
                end_offset integer, text text, title text, headings text[], page integer,
                metadata jsonb, dense_score float8, sparse_score float8, sparse sparsevec,
-               length integer, chunk_count integer, pinned_length real,
+               length integer, chunk_count integer, pinned_length double precision,
                known_terms integer[], frequencies integer[])
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
@@ -67,7 +67,7 @@ $$;
 
 -- The whole of a tenant's corpus in force, for an index in memory; one snapshot with its version.
 CREATE FUNCTION load_corpus(p_tenant text)
-RETURNS TABLE (corpus_version bigint, pinned_length real, id uuid, document_id text,
+RETURNS TABLE (corpus_version bigint, pinned_length double precision, id uuid, document_id text,
                version integer, ordinal integer, start_offset integer, end_offset integer,
                text text, title text, headings text[], page integer, metadata jsonb,
                dense halfvec, sparse sparsevec, length integer)
