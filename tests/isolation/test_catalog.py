@@ -111,9 +111,7 @@ async def test_without_a_tenant_no_row_is_seen_and_with_one_its_rows_are(
         seen = await connection.fetch("SELECT tenant_id FROM tenants")
         assert [row["tenant_id"] for row in seen] == ["alpha"]
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await connection.execute(
-                "INSERT INTO corpora (tenant_id) VALUES ('beta')"
-            )
+            await connection.execute("INSERT INTO corpora (tenant_id) VALUES ('beta')")
     async with database.transaction("") as connection:
         assert await connection.fetch("SELECT tenant_id FROM tenants") == []
 

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from contextvars import Context
 from dataclasses import dataclass
 
 import numpy as np
@@ -148,7 +149,8 @@ class HotIndex:
 
     def _warm(self, tenant_id: TenantId) -> None:
         if self._max_bytes and tenant_id not in self._loading:
-            task = asyncio.create_task(self._load(tenant_id), name="hot index")
+            # A context of its own: the tenant of the question is not this task's to inherit.
+            task = asyncio.create_task(self._load(tenant_id), name="hot index", context=Context())
             self._loading[tenant_id] = task
             task.add_done_callback(lambda _: self._loading.pop(tenant_id, None))
 

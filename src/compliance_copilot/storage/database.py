@@ -39,14 +39,13 @@ def _named_failures() -> Iterator[None]:
     """Turn what the driver raises when the server is away into our two errors."""
     try:
         yield
+    except (TimeoutError, asyncpg.QueryCanceledError) as error:
+        # First, because a TimeoutError is an OSError too.
+        raise DeadlineExceeded("The database took longer than this request has.") from error
     except _UNREACHABLE as error:
         raise StoreUnavailable(
             "The database does not answer.", retry_after_seconds=_RETRY_AFTER_SECONDS
         ) from error
-    except TimeoutError as error:
-        raise DeadlineExceeded("The database took longer than this request has.") from error
-    except asyncpg.QueryCanceledError as error:
-        raise DeadlineExceeded("The database took longer than this request has.") from error
 
 
 class Database:
