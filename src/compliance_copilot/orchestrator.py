@@ -301,9 +301,12 @@ class _Attempts:
     meter: Meter
     reserve: Callable[[ModelTier], Reservation]
 
-    async def move_on(self, failed: Attempt, tier: ModelTier) -> None:
+    def sent(self) -> None:
+        self.meter.sent = True
+
+    async def move_on(self, ended: Attempt, tier: ModelTier) -> None:
         await self.meter.next_attempt(
-            _settlement(failed, failed.error or "failed"), self.reserve(tier)
+            _settlement(ended, ended.error or "failed"), self.reserve(tier)
         )
 
 

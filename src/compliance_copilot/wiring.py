@@ -11,8 +11,10 @@ from functools import partial
 from urllib.parse import unquote, urlsplit
 
 from compliance_copilot import bootstrap
+from compliance_copilot.adapters.anthropic_generator import AnthropicGenerator
 from compliance_copilot.adapters.extractive_generator import ExtractiveGenerator
 from compliance_copilot.adapters.hot_index import HotIndex
+from compliance_copilot.adapters.openai_generator import OpenAIGenerator
 from compliance_copilot.adapters.pgvector_index import PgvectorIndex
 from compliance_copilot.adapters.wordllama_embedder import WordllamaEmbedder
 from compliance_copilot.billing.ledger import UsageLedger
@@ -20,7 +22,6 @@ from compliance_copilot.billing.metering import Metering
 from compliance_copilot.billing.prices import PriceBook, load_price_book
 from compliance_copilot.billing.sweeping import sweeping
 from compliance_copilot.core.errors import SetupError
-from compliance_copilot.core.vocabulary import ModelTier
 from compliance_copilot.orchestrator import (
     ComplianceCopilotSaaS,
     Rooms,
@@ -30,7 +31,7 @@ from compliance_copilot.orchestrator import (
 from compliance_copilot.rag.documents import DocumentStore
 from compliance_copilot.rag.generation import Answerer, Engine
 from compliance_copilot.rag.ingestion import Ingestion
-from compliance_copilot.rag.ports import Embedder, VectorIndex
+from compliance_copilot.rag.ports import Embedder, Generator, VectorIndex
 from compliance_copilot.rag.retrieval import Retriever
 from compliance_copilot.readiness import KEYS, Readying, missing_reason
 from compliance_copilot.settings import PROJECT_ROOT, Settings, load_settings
@@ -48,10 +49,11 @@ SERVING_ROLE = "compliance_copilot"
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """What finds and what embeds."""
+    """What finds, what embeds, and what answers, by provider."""
 
     index: VectorIndex
     embedder: Embedder
+    generators: Mapping[str, Generator]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,10 @@ async def open_service(settings: Settings | None = None) -> AsyncIterator[Servic
             PgvectorIndex(database), database, max_bytes=settings.hot_index_megabytes * 2**20
         )
         stack.push_async_callback(index.close)
-        service = _assemble(settings, database, Engines(index, embedder), prices)
+        generators = _generators(settings)
+        for generator in generators.values():
+            stack.push_async_callback(generator.aclose)
+        service = _assemble(settings, database, Engines(index, embedder, generators), prices)
         await stack.enter_async_context(sweeping(database))
         await bootstrap.first_start(service, database, settings)
         yield service
@@ -138,7 +143,7 @@ def _assemble(
         admission=Admission(database, settings.default_config, settings.default_limits),
         metering=Metering(database, prices),
         retriever=Retriever(engines.index, embedder),
-        answerer=_answerer(settings, prices),
+        answerer=_answerer(settings, engines.generators, prices),
         ingestion=Ingestion(database, embedder),
         documents=DocumentStore(database),
         usage=UsageLedger(database),
@@ -157,11 +162,13 @@ def _assemble(
     )
 
 
-def _answerer(settings: Settings, prices: PriceBook) -> Answerer:
-    engines: Mapping[ModelTier, Engine] = {
-        ModelTier.EXTRACTIVE: Engine(
-            ExtractiveGenerator(), prices.tiers[ModelTier.EXTRACTIVE].model
-        )
+def _answerer(
+    settings: Settings, generators: Mapping[str, Generator], prices: PriceBook
+) -> Answerer:
+    engines = {
+        tier: Engine(generators[answering.provider], answering.model)
+        for tier, answering in prices.tiers.items()
+        if answering.provider in generators
     }
     missing = {
         tier: f"{KEYS[answering.provider].upper()} is not set"
@@ -169,3 +176,17 @@ def _answerer(settings: Settings, prices: PriceBook) -> Answerer:
         if answering.provider in KEYS and getattr(settings, KEYS[answering.provider]) is None
     }
     return Answerer(engines, missing)
+
+
+def _generators(settings: Settings) -> dict[str, Generator]:
+    """Return what can answer here, by provider; a named one leaves the other vendor out."""
+    generators: dict[str, Generator] = {"local": ExtractiveGenerator()}
+    wanted = settings.generation_provider
+    openai, anthropic = settings.openai_api_key, settings.anthropic_api_key
+    if openai is not None and wanted in {"auto", "openai"}:
+        secret = openai.get_secret_value()
+        generators["openai"] = OpenAIGenerator(secret, base_url=settings.openai_base_url)
+    if anthropic is not None and wanted in {"auto", "anthropic"}:
+        secret = anthropic.get_secret_value()
+        generators["anthropic"] = AnthropicGenerator(secret, base_url=settings.anthropic_base_url)
+    return generators

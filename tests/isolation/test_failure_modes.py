@@ -40,6 +40,15 @@ class TestCacheRace:
 
         await asyncio.gather(*(toggle(t, n) for n, t in enumerate(tenants, start=1)))
 
+    async def test_two_configurations_of_the_same_version_stay_apart(
+        self, service: Service
+    ) -> None:
+        for mode in ("basic", "hybrid"):
+            await make_customer(service, f"tenant-{mode}", config={"retrieval_mode": mode})
+        for mode in ("basic", "hybrid", "basic", "hybrid"):
+            reply = await service.copilot.query(f"tenant-{mode}", QUESTION)
+            assert reply.metadata.retrieval_mode == mode
+
 
 class TestCascadingRateLimits:
     """Seed: one heavy tenant uses up what others need."""
@@ -110,10 +119,9 @@ class TestContextLoss:
         TenantContext.set_tenant(first)
         await service.copilot.query(second, QUESTION)
         assert _now() == (first, first)
+        none = {"max_queries_per_hour": 0}
+        await service.config.update_tenant_config(second, resource_limits=none)
         with pytest.raises(LimitReached):
-            await service.config.update_tenant_config(
-                second, resource_limits={"max_queries_per_hour": 0}
-            )
             await service.copilot.query(second, QUESTION)
         assert _now() == (first, first)
         TenantContext.clear_tenant()

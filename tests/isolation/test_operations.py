@@ -7,21 +7,20 @@ import pytest
 
 from compliance_copilot.core.vocabulary import NewDocument
 from compliance_copilot.orchestrator import Service
-from compliance_copilot.storage.database import Database
 from tests.conftest import make_customer
 from tests.isolation import drills
 from tests.isolation.conftest import QUESTIONS, World, policy_of
 
 
 async def test_random_operations_with_cancellations_show_no_foreign_row(
-    service: Service, database: Database
+    service: Service,
 ) -> None:
     tenants = await drills.make_tenants(service, 12)
     tally = await drills.random_operations(service, tenants, operations=1_500, seed=7)
     assert tally.foreign == []
     assert tally.done["cancelled"] > 200
     assert tally.done["query"] > 100
-    assert await drills.leftovers(database, 4) == []
+    assert await drills.leftovers(service.tenants._database, 4) == []
 
 
 async def test_the_drill_would_see_a_foreign_row(service: Service) -> None:
@@ -65,7 +64,8 @@ async def test_no_canary_of_one_tenant_reaches_another_or_a_log(
                 assert reply.status_code == 200
                 texts.append(reply.text + str(reply.headers))
             for path in ("/documents", "/usage", "/whoami", f"/tenants/{customer.tenant_id}"):
-                texts.append((await world.client.get(path, headers=customer.headers)).text)
+                seen = await world.client.get(path, headers=customer.headers)
+                texts.append(seen.text)
         bad = {"documents": [{"document_id": "x/y", "text": "canary?"}]}
         texts.append((await world.client.post("/ingest", json=bad, headers=customer.headers)).text)
         return "".join(texts)

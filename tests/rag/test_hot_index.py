@@ -86,9 +86,17 @@ async def test_hot_and_cold_give_the_same_lists_and_the_same_evidence(both: Both
             continue
         for chunk_id in set(hot.chunks) & set(cold.chunks):
             assert hot.chunks[chunk_id] == cold.chunks[chunk_id]
-            mine = dict(zip(hot.counts.terms, hot.counts.frequencies[hot.counts.rows[chunk_id]]))
+            mine = dict(
+                zip(
+                    hot.counts.terms, hot.counts.frequencies[hot.counts.rows[chunk_id]], strict=True
+                )
+            )
             theirs = dict(
-                zip(cold.counts.terms, cold.counts.frequencies[cold.counts.rows[chunk_id]])
+                zip(
+                    cold.counts.terms,
+                    cold.counts.frequencies[cold.counts.rows[chunk_id]],
+                    strict=True,
+                )
             )
             assert mine == theirs
 

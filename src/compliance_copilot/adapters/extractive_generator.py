@@ -42,3 +42,6 @@ class ExtractiveGenerator:
         for sentence in chosen:
             yield sentence
         yield GenerationEnd(Usage(), MODEL)
+
+    async def aclose(self) -> None:
+        """Close nothing: everything happens here."""

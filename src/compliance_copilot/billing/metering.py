@@ -27,6 +27,7 @@ from compliance_copilot.core.vocabulary import Permit, Reservation, Usage
 from compliance_copilot.storage.database import Database
 
 LOG = logging.getLogger(__name__)
+FREE = (None, "local", "cache")
 REFUSALS = (InvalidRequest, LimitReached, Conflict)
 _SETTLE = "SELECT settle($1, $2)"
 _NEXT = "SELECT next_attempt($1, $2, $3, $4, $5, $6, $7) AS attempt"
@@ -58,8 +59,21 @@ class Meter:
         self._attempt = 1
         self._began_seconds = self._attempt_began_seconds = time.monotonic()
         self.settled = False
+        self.sent = False
+        """A generator was called: from then on a failure may have cost something."""
+        self._hosted = permit.reservation.provider not in FREE
         self.cost_micro_usd = 0
         self.usage = Usage()
+
+    def failed(self, outcome: str) -> Settlement:
+        """Return how a failure is settled: what a vendor did is unknown, so it is interrupted;
+        what was never sent is released.
+        """
+        if not self.sent:
+            return Settlement(outcome, state="released")
+        if self._hosted:
+            return Settlement(outcome, state="interrupted", estimated=True)
+        return Settlement(outcome, provider="local")
 
     @property
     def elapsed_ms(self) -> float:
@@ -90,6 +104,8 @@ class Meter:
                 "The month's budget does not carry another attempt.", limit="monthly_budget_usd"
             )
         self._attempt = rows[0]["attempt"]
+        self._hosted = reservation.provider not in FREE
+        self.sent = False
         self._attempt_began_seconds = time.monotonic()
 
     async def settle(
@@ -108,7 +124,7 @@ class Meter:
         return self._cost(settlement)[0]
 
     def _cost(self, settlement: Settlement) -> tuple[int, bool]:
-        if settlement.provider in (None, "local", "cache"):
+        if settlement.provider in FREE:
             return 0, False
         model = settlement.provider_model or settlement.model or ""
         cost = self._prices.cost(model, settlement.usage, self._permit.admitted_at)
@@ -185,7 +201,7 @@ class Metering:
 
     async def _settle_failure(self, meter: Meter, outcome: str) -> None:
         try:
-            await meter.settle(Settlement(outcome))
+            await meter.settle(meter.failed(outcome))
         except (StoreUnavailable, DeadlineExceeded):
             # The lease ends by itself and the sweep settles the row.
             LOG.warning("settlement left to the sweep", extra={"outcome": outcome})

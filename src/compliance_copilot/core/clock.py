@@ -36,6 +36,10 @@ class Deadline:
         """Return what is left, never less than 0."""
         return max(0.0, self.at_seconds - time.monotonic())
 
+    def share(self, part: float) -> "Deadline":
+        """Return the deadline after this part (0..1) of the time that is left."""
+        return Deadline.after(self.remaining_seconds() * part)
+
     @property
     def passed(self) -> bool:
         """Tell whether nothing is left."""

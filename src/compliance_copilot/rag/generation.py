@@ -5,11 +5,11 @@ attempt is settled before the next is reserved. The extractive generator ends ev
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from compliance_copilot.core.clock import Deadline
-from compliance_copilot.core.errors import ModelUnavailable
+from compliance_copilot.core.errors import DeadlineExceeded, ModelUnavailable
 from compliance_copilot.core.vocabulary import (
     Answer,
     DraftSentence,
@@ -17,10 +17,17 @@ from compliance_copilot.core.vocabulary import (
     GenerationEnd,
     ModelTier,
     ScoredChunk,
+    Usage,
 )
 from compliance_copilot.rag.answering import assembled
-from compliance_copilot.rag.citations import check
+from compliance_copilot.rag.citations import CheckedSentence, check
 from compliance_copilot.rag.ports import GenerationRequest, Generator
+
+SHARE_OF_TIME = 0.6
+"""How much of the time that is left a generator may use when another stands behind it."""
+
+UNVERIFIABLE = "unverifiable_answer"
+"""A model answered, and not one of its sentences had a quote that stands in the sources."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +62,12 @@ class Answered:
 class Attempts(Protocol):
     """Who keeps the ledger's rows while the chain is walked."""
 
-    async def move_on(self, failed: Attempt, tier: ModelTier) -> None:
-        """Settle the failed attempt and reserve one on the next tier, in one transaction."""
+    def sent(self) -> None:
+        """Note that a generator is about to be called: from here on it may cost something."""
+        ...
+
+    async def move_on(self, ended: Attempt, tier: ModelTier) -> None:
+        """Settle the ended attempt and reserve one on the next tier, in one transaction."""
         ...
 
 
@@ -84,35 +95,77 @@ class Answerer:
         deadline: Deadline,
     ) -> Answered:
         """Return a checked answer. Raises ModelUnavailable or DeadlineExceeded."""
-        chain = self.chain(config)
         reason = self._missing.get(config.model_tier)
-        for tier, following in zip(chain, [*chain[1:], None], strict=True):
-            engine = self._engines[tier]
-            request = GenerationRequest(
-                question,
-                sources,
-                engine.model,
-                config.max_tokens,
-                config.temperature,
-                config.min_evidence,
-            )
-            try:
-                sentences, end = await _collect(engine.generator, request, deadline)
-            except ModelUnavailable as error:
-                if following is None:
-                    raise
-                reason = str(error.facts.get("reason") or error.code)
-                failed = Attempt(tier, engine.generator.provider, engine.model, error=reason)
-                await attempts.move_on(failed, following)
-                continue
-            checked = [check(sentence, sources) for sentence in sentences]
-            return Answered(
-                assembled(question, checked, sources, unsupported=config.unsupported),
-                Attempt(tier, engine.generator.provider, engine.model, end),
-                _fallback(config.model_tier, tier, reason),
-                sum(not sentence.supported for sentence in checked),
-            )
+        tiers = self.chain(config)
+        for place, tier in enumerate(tiers):
+            last = place + 1 == len(tiers)
+            attempts.sent()
+            limit = deadline if last else deadline.share(SHARE_OF_TIME)
+            drafted = await self._draft(tier, question, sources, config, limit)
+            if drafted.attempt.error is None or last:
+                if drafted.attempt.error is not None:
+                    raise ModelUnavailable(
+                        "No generator of the chain answered.",
+                        provider=drafted.attempt.provider,
+                        reason=drafted.attempt.error,
+                    )
+                return Answered(
+                    assembled(question, drafted.sentences, sources, unsupported=config.unsupported),
+                    drafted.attempt,
+                    _fallback(config.model_tier, tier, reason),
+                    sum(not sentence.supported for sentence in drafted.sentences),
+                )
+            reason = drafted.attempt.error
+            following = ModelTier.EXTRACTIVE if reason == UNVERIFIABLE else tiers[place + 1]
+            await attempts.move_on(drafted.attempt, following)
+            if following is ModelTier.EXTRACTIVE:
+                tiers[place + 1 :] = [following]
         raise ModelUnavailable("No generator is set up.", provider=None, reason="not_initialized")
+
+    async def _draft(
+        self,
+        tier: ModelTier,
+        question: str,
+        sources: Sequence[ScoredChunk],
+        config: EffectiveConfig,
+        deadline: Deadline,
+    ) -> "_Drafted":
+        engine = self._engines[tier]
+        attempt = Attempt(tier, engine.generator.provider, engine.model)
+        request = GenerationRequest(
+            question,
+            sources,
+            engine.model,
+            config.max_tokens,
+            config.temperature,
+            config.min_evidence,
+        )
+        try:
+            sentences, end = await _collect(engine.generator, request, deadline)
+        except ModelUnavailable as error:
+            reason = str(error.facts.get("reason") or error.code)
+            return _Drafted([], replace(attempt, error=reason, end=_end_of(error, engine.model)))
+        except DeadlineExceeded:
+            end = GenerationEnd(Usage(), engine.model, estimated=True)
+            return _Drafted([], replace(attempt, error="timeout", end=end))
+        checked = [check(sentence, sources) for sentence in sentences]
+        verifiable = not checked or any(sentence.supported for sentence in checked)
+        fault = None if verifiable or attempt.provider == "local" else UNVERIFIABLE
+        return _Drafted(checked, replace(attempt, end=end, error=fault))
+
+
+@dataclass(frozen=True, slots=True)
+class _Drafted:
+    """What one generator made of it: checked sentences, and how the attempt ended."""
+
+    sentences: Sequence[CheckedSentence]
+    attempt: Attempt
+
+
+def _end_of(error: ModelUnavailable, model: str) -> GenerationEnd:
+    usage = error.facts.get("usage")
+    known = isinstance(usage, Usage)
+    return GenerationEnd(usage if isinstance(usage, Usage) else Usage(), model, estimated=known)
 
 
 def _fallback(asked: ModelTier, answered: ModelTier, reason: str | None) -> dict[str, Any] | None:

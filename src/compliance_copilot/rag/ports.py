@@ -122,3 +122,7 @@ class Generator(Protocol):
         DeadlineExceeded. Nothing a document says changes what is called.
         """
         ...
+
+    async def aclose(self) -> None:
+        """Close what is open to the provider."""
+        ...

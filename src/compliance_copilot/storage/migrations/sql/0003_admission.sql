@@ -258,7 +258,9 @@ BEGIN
     FOR UPDATE;
     IF NOT FOUND THEN RETURN false; END IF;
     UPDATE usage_events e SET
-        state = s.state, final = s.final, provider = s.provider,
+        state = s.state, final = s.final,
+        provider = CASE WHEN s.state = 'released' THEN NULL
+                        ELSE coalesce(s.provider, e.provider) END,
         model = coalesce(s.model, e.model), provider_model = s.provider_model,
         provider_response_id = s.provider_response_id, input_tokens = s.input_tokens,
         output_tokens = s.output_tokens, cached_input_tokens = s.cached_input_tokens,

@@ -85,10 +85,10 @@ LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant, true);
     RETURN QUERY
-    SELECT count(*) FILTER (WHERE e.operation = 'query' AND e.attempt = 1 AND e.state <> 'released'),
+    SELECT count(*) FILTER (WHERE e.operation = 'query' AND e.attempt = 1 AND counted),
            count(*) FILTER (WHERE e.operation = 'query' AND e.final AND ok),
            avg(e.request_latency_ms) FILTER (WHERE e.operation = 'query' AND e.final AND ok),
-           count(*) FILTER (WHERE e.attempt = 1 AND e.state <> 'released'),
+           count(*) FILTER (WHERE e.attempt = 1 AND counted),
            count(*) FILTER (WHERE e.final AND ok),
            coalesce(sum(e.input_tokens), 0), coalesce(sum(e.output_tokens), 0),
            coalesce(sum(e.cost_micro_usd), 0)::bigint,
@@ -97,7 +97,11 @@ BEGIN
            count(*) FILTER (WHERE e.provider = 'cache')
     FROM usage_events e,
          LATERAL (SELECT e.state = 'settled' AND e.outcome IN
-                  ('answered', 'partial', 'no_evidence', 'conflicting_evidence', 'ok') AS ok) o
+                  ('answered', 'partial', 'no_evidence', 'conflicting_evidence', 'ok') AS ok,
+                  -- What was refused after admission (a 4xx) is no request.
+                  NOT (e.state = 'released' AND coalesce(e.outcome, '') IN
+                       ('invalid_request', 'limit_reached', 'budget_exhausted', 'conflict'))
+                  AS counted) o
     WHERE e.tenant_id = p_tenant AND e.started_at >= p_since AND e.started_at < p_until;
 END
 $$;
