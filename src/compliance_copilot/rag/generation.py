@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from opentelemetry import baggage
+from opentelemetry import context as otel_context
+
 from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.errors import DeadlineExceeded, ModelUnavailable
 from compliance_copilot.core.vocabulary import (
@@ -182,10 +185,15 @@ async def _collect(
     generator: Generator, request: GenerationRequest, deadline: Deadline
 ) -> tuple[list[DraftSentence], GenerationEnd]:
     sentences: list[DraftSentence] = []
-    async for part in generator.generate(request, deadline=deadline):
-        if isinstance(part, GenerationEnd):
-            return sentences, part
-        sentences.append(part)
+    # Some vendors' clients put the baggage into a header by themselves; ours names the tenant.
+    token = otel_context.attach(baggage.clear())
+    try:
+        async for part in generator.generate(request, deadline=deadline):
+            if isinstance(part, GenerationEnd):
+                return sentences, part
+            sentences.append(part)
+    finally:
+        otel_context.detach(token)
     raise ModelUnavailable(
         "The reply ended early.", provider=generator.provider, reason="interrupted"
     )
