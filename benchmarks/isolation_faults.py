@@ -1,7 +1,7 @@
 """Seeds deliberate isolation faults, one at a time, and shows which test catches each.
 
     python benchmarks/isolation_faults.py            # all faults, some minutes
-    python benchmarks/isolation_faults.py --only 3   # the first three
+    python benchmarks/isolation_faults.py --only 3 15   # two of them
 
 Each fault is put into a copy of the tree (a replaced line of code, or a statement after the
 migrations) and the isolation tests run there until the first failure. Exit 0 only when every
@@ -157,15 +157,16 @@ FAULTS = (
 def main() -> int:
     """Run the faults and print the table; 0 when all were caught."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", type=int, default=len(FAULTS), help="the first N faults")
-    chosen = FAULTS[: parser.parse_args().only]
+    parser.add_argument("--only", type=int, nargs="*", help="numbers of faults, e.g. 15 16")
+    numbers = parser.parse_args().only or range(1, len(FAULTS) + 1)
+    chosen = [(number, FAULTS[number - 1]) for number in numbers]
     with tempfile.TemporaryDirectory(prefix="cc-faults-") as folder:
         clean = _run(Path(folder) / "clean", None)
         if clean is not None:
             print(f"the untouched tree fails: {clean}")
             return 1
         caught = 0
-        for number, fault in enumerate(chosen, start=1):
+        for number, fault in chosen:
             by = _run(Path(folder) / str(number), fault)
             caught += by is not None
             print(f"{number:2}  {fault.name:55}  {by or 'NOT CAUGHT'}", flush=True)

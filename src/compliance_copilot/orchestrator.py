@@ -237,6 +237,7 @@ class ComplianceCopilotSaaS:
     @asynccontextmanager
     async def _metered(self, permit: Permit) -> AsyncIterator[Meter]:
         """Run the work inside the deadline; whatever happens, the row is settled."""
+        TenantContext.verify(permit.tenant_id)
         async with self._rooms.metering.request(permit) as meter:
             try:
                 async with asyncio.timeout(permit.deadline.remaining_seconds()):

@@ -66,9 +66,7 @@ class Readying:
             return Component("limited", reason) if reason else Component("ready", "pinecone")
         if self.settings.pinecone_api_key is not None:
             return Component(
-                "ready",
-                "pgvector; a Pinecone key is set too: set VECTOR_STORE=pinecone and run"
-                " `compliance-copilot reindex` to switch",
+                "ready", "pgvector; PINECONE_API_KEY is set and not used while VECTOR_STORE is not"
             )
         return Component("ready", "pgvector")
 
@@ -80,6 +78,7 @@ class Readying:
             name
             for name in ("openai", "anthropic")
             if getattr(self.settings, KEYS[name]) is not None
+            and self.settings.generation_provider in {"auto", name}
         ]
         return Component("ready", ", ".join([*with_key, "extractive (local)"]))
 

@@ -80,6 +80,7 @@ async def open_copilot(settings: Settings | None = None) -> AsyncIterator[Compli
 async def open_service(settings: Settings | None = None) -> AsyncIterator[Service]:
     """Open everything the gateway and the CLI serve: database, schema, examples, sweep."""
     settings = settings or load_settings()
+    _refuse_unbuilt(settings)
     prices = load_price_book(PROJECT_ROOT / "configs" / "prices.toml")
     async with AsyncExitStack() as stack:
         embedder = WordllamaEmbedder()
@@ -101,6 +102,19 @@ async def open_service(settings: Settings | None = None) -> AsyncIterator[Servic
         await stack.enter_async_context(sweeping(database))
         await bootstrap.first_start(service, database, settings)
         yield service
+
+
+def _refuse_unbuilt(settings: Settings) -> None:
+    """Refuse what can be named and cannot be served yet; without a key it is the limited mode."""
+    for variable, named, key in (
+        ("VECTOR_STORE", settings.vector_store, settings.pinecone_api_key),
+        ("EMBEDDING_PROVIDER", settings.embedding_provider, settings.openai_api_key),
+    ):
+        unbuilt = named in {"pinecone", "openai"} and key is not None
+        if unbuilt or named == "onnx":
+            raise SetupError(
+                f"{variable}: {named} is not part of this version; leave {variable} unset."
+            )
 
 
 @asynccontextmanager

@@ -47,6 +47,7 @@ from compliance_copilot.tenancy.cascade import (
     system_layer,
 )
 from compliance_copilot.tenancy.config_manager import layer_of
+from compliance_copilot.tenancy.context import TenantContext
 from compliance_copilot.tenancy.tenants import unknown_tenant
 
 LEASE_GRACE_SECONDS = 10.0
@@ -121,8 +122,10 @@ class Admission:
         """Admit a request and commit its intent row.
 
         Raises UnknownTenant, Unauthenticated, Forbidden, InvalidRequest (an override),
-        LimitReached, BudgetExhausted, Conflict, Gone, StoreUnavailable.
+        LimitReached, BudgetExhausted, Conflict, Gone, StoreUnavailable, and TenantMismatch when
+        another tenant is bound than the one asked for.
         """
+        TenantContext.verify(tenant_id)
         deadline = Deadline.after(ask.timeout_seconds)
         snapshot = self._snapshots.get(tenant_id, _Snapshot())
         for _ in range(_MOST_TRIES):
