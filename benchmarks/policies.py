@@ -14,6 +14,7 @@ from pathlib import Path
 from uuid import UUID
 
 import numpy as np
+
 from benchmarks import offline
 from benchmarks.measures import line, measured
 from compliance_copilot.core.vocabulary import Chunk
