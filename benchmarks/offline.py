@@ -27,7 +27,7 @@ LIMIT = 100
 
 @dataclass(frozen=True)
 class Questions:
-    """Texts, the rows of the passages that answer each, and the document of the first of them."""
+    """Texts, the rows of the passages that answer each, and the documents those are in."""
 
     texts: Sequence[str]
     gold: Sequence[frozenset[int]]
