@@ -143,6 +143,10 @@ FAULTS = (
         "background work inherits the tenant", "adapters/hot_index.py", ", context=Context()", "",
     ),
     code(
+        "baggage sent to vendors", "rag/generation.py", "attach(baggage.clear())",
+        "attach(otel_context.get_current())",
+    ),
+    code(
         "key written to a log", "tenancy/keys.py", "        presented = hash_of(secret)\n",
         "        presented = hash_of(secret)\n"
         "        __import__('logging').getLogger('keys').warning(secret)\n",
