@@ -202,6 +202,26 @@ COMMENT ON TABLE spend_months IS
     'Money held by requests under way and money settled, by month of the request''s start. '
     'Moved by admission and settlement; can be rebuilt from usage_events.';
 
+CREATE TABLE usage_hours (
+    tenant_id           text NOT NULL REFERENCES tenants,
+    hour                timestamptz NOT NULL,
+    queries             bigint NOT NULL DEFAULT 0,
+    answered_queries    bigint NOT NULL DEFAULT 0,
+    answered_latency_us bigint NOT NULL DEFAULT 0,
+    requests            bigint NOT NULL DEFAULT 0,
+    successful_requests bigint NOT NULL DEFAULT 0,
+    input_tokens        bigint NOT NULL DEFAULT 0,
+    output_tokens       bigint NOT NULL DEFAULT 0,
+    cost_micro_usd      bigint NOT NULL DEFAULT 0,
+    unpriced            bigint NOT NULL DEFAULT 0,
+    estimated           bigint NOT NULL DEFAULT 0,
+    cache_hits          bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (tenant_id, hour)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE usage_hours IS
+    'Sums of the ledger rows that are no longer reserved, by hour of their start. Moved by the '
+    'transaction that closes a row; can be rebuilt from usage_events.';
+
 CREATE TABLE idempotency_keys (
     tenant_id   text NOT NULL REFERENCES tenants,
     operation   text NOT NULL,

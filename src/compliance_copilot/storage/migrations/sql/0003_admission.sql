@@ -1,4 +1,7 @@
 -- The hot path, one function per round trip. Each enters its tenant in its first line.
+--
+-- Whoever writes locks in this order, so that no two wait for one another: tenants, usage_events,
+-- admission_windows, usage_hours, spend_months, idempotency_keys, api_keys.
 
 -- The tenant and the scopes of a presented key; no row when it is unknown, revoked or expired.
 CREATE FUNCTION authenticate(p_key_hash bytea)
@@ -30,10 +33,14 @@ $$;
 -- Seconds until a rolling window has room again, 0 when it has; the sum is of buckets that
 -- may reach into the window, so never fewer than really happened.
 CREATE FUNCTION window_state(p_tenant text, p_width integer, p_window integer, p_limit integer,
-                             p_now timestamptz, OUT admitted bigint, OUT retry_after real)
+                             p_now timestamptz, OUT admitted bigint, OUT retry_after real,
+                             OUT reset_after real)
 LANGUAGE plpgsql AS $$
 BEGIN
-    SELECT coalesce(sum(w.admitted), 0) INTO admitted FROM admission_windows w
+    -- reset_after: when the oldest that is counted leaves, which is when room comes back.
+    SELECT coalesce(sum(w.admitted), 0),
+           coalesce(extract(epoch FROM min(w.starts_at) - p_now), 0) + p_window + p_width
+    INTO admitted, reset_after FROM admission_windows w
     WHERE w.tenant_id = p_tenant AND w.width_seconds = p_width
       AND w.starts_at > p_now - make_interval(secs => p_window + p_width);
     retry_after := 0;
@@ -96,7 +103,7 @@ CREATE TYPE admission_request AS (
 CREATE TYPE admission_reply AS (
     verdict text, version bigint, tenant_config jsonb, tenant_limits jsonb, system_config jsonb,
     corpus_version bigint, quota bigint, remaining bigint, retry_after real,
-    reply json, original_request_id uuid);
+    reset_after real, reply json, original_request_id uuid);
 
 CREATE FUNCTION check_caller(p_tenant text, r admission_request, p_status text)
 RETURNS text LANGUAGE plpgsql STABLE AS $$
@@ -116,8 +123,9 @@ BEGIN
 END
 $$;
 
--- An Idempotency-Key names one request for ever. A run whose lease ended without a settlement
--- was not charged, and is taken over.
+-- An Idempotency-Key names one request for ever. A run that ended without a reply (its process
+-- died, or it failed) is taken over by a repeat of the same body; a refused one (4xx) has given
+-- its key back altogether.
 CREATE FUNCTION claim_idempotency(p_tenant text, r admission_request, INOUT a admission_reply)
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -147,6 +155,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
     v_count bigint;
     v_retry real;
+    v_reset real;
 BEGIN
     SELECT w.admitted, w.retry_after INTO v_count, v_retry
     FROM window_state(p_tenant, 1, 60, r.requests_per_minute, p_now) w;
@@ -155,9 +164,10 @@ BEGIN
         a.remaining := 0; a.retry_after := v_retry; RETURN;
     END IF;
     IF r.operation <> 'ingest' THEN
-        SELECT w.admitted, w.retry_after INTO v_count, v_retry
+        SELECT w.admitted, w.retry_after, w.reset_after INTO v_count, v_retry, v_reset
         FROM window_state(p_tenant, 60, 3600, r.queries_per_hour, p_now) w;
         a.quota := r.queries_per_hour; a.remaining := r.queries_per_hour - v_count - 1;
+        a.reset_after := v_reset;
         IF v_retry > 0 THEN
             a.verdict := 'queries_per_hour'; a.remaining := 0; a.retry_after := v_retry; RETURN;
         END IF;
@@ -243,9 +253,58 @@ CREATE TYPE settlement AS (
     cached_input_tokens integer, cost_micro_usd bigint, unpriced boolean, estimated boolean,
     outcome text, latency_ms real, request_latency_ms real, uncounted boolean, reply json);
 
+-- What each row of the ledger adds to the sums over time: the one definition, for single rows and
+-- for rebuilding.
+CREATE VIEW usage_measures WITH (security_invoker = true) AS
+SELECT e.tenant_id, e.request_id, e.attempt, e.state, e.started_at,
+       (e.operation = 'query' AND e.attempt = 1 AND o.counted)::int AS queries,
+       (e.operation = 'query' AND o.ok)::int AS answered_queries,
+       CASE WHEN e.operation = 'query' AND o.ok
+            THEN coalesce(round(e.request_latency_ms::float8 * 1000), 0)::bigint
+            ELSE 0 END AS answered_latency_us,
+       (e.attempt = 1 AND o.counted)::int AS requests,
+       o.ok::int AS successful_requests,
+       e.input_tokens, e.output_tokens, e.cost_micro_usd,
+       e.unpriced::int AS unpriced, e.estimated::int AS estimated,
+       coalesce(e.provider = 'cache', false)::int AS cache_hits
+FROM usage_events e,
+     LATERAL (SELECT e.final AND e.state = 'settled' AND coalesce(e.outcome IN
+              ('answered', 'partial', 'no_evidence', 'conflicting_evidence', 'ok'), false) AS ok,
+             -- What was refused after admission (a 4xx) is no request.
+             NOT (e.state = 'released' AND coalesce(e.outcome, '') IN
+                  ('invalid_request', 'limit_reached', 'budget_exhausted', 'conflict'))
+             AS counted) o;
+
+-- Adds a closed row to its hour, or takes it out again (p_sign -1).
+CREATE FUNCTION count_in_hour(p_tenant text, p_request uuid, p_attempt integer, p_sign integer)
+RETURNS void LANGUAGE sql AS $$
+    INSERT INTO usage_hours AS h
+    SELECT m.tenant_id, date_trunc('hour', m.started_at, 'UTC'), p_sign * m.queries,
+           p_sign * m.answered_queries, p_sign * m.answered_latency_us, p_sign * m.requests,
+           p_sign * m.successful_requests, p_sign * m.input_tokens, p_sign * m.output_tokens,
+           p_sign * m.cost_micro_usd, p_sign * m.unpriced, p_sign * m.estimated,
+           p_sign * m.cache_hits
+    FROM usage_measures m
+    WHERE m.tenant_id = p_tenant AND m.request_id = p_request AND m.attempt = p_attempt
+      AND m.state <> 'reserved'
+    ON CONFLICT (tenant_id, hour) DO UPDATE SET
+        queries = h.queries + excluded.queries,
+        answered_queries = h.answered_queries + excluded.answered_queries,
+        answered_latency_us = h.answered_latency_us + excluded.answered_latency_us,
+        requests = h.requests + excluded.requests,
+        successful_requests = h.successful_requests + excluded.successful_requests,
+        input_tokens = h.input_tokens + excluded.input_tokens,
+        output_tokens = h.output_tokens + excluded.output_tokens,
+        cost_micro_usd = h.cost_micro_usd + excluded.cost_micro_usd,
+        unpriced = h.unpriced + excluded.unpriced,
+        estimated = h.estimated + excluded.estimated,
+        cache_hits = h.cache_hits + excluded.cache_hits
+$$;
+
 -- Settles an attempt exactly once; false when it was settled before. An attempt that the sweep
--- called interrupted is settled when a proof (journal, provider export) arrives later.
--- `uncounted`: the request was refused after admission (a 4xx) and uses up no rate.
+-- closed because its lease was over is settled when a proof (journal, provider export) arrives
+-- later. `uncounted`: the request was refused after admission (a 4xx); it uses up no rate and
+-- gives its Idempotency-Key back.
 CREATE FUNCTION settle(p_tenant text, s settlement)
 RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
@@ -254,9 +313,18 @@ BEGIN
     PERFORM set_config('app.tenant_id', p_tenant, true);
     SELECT * INTO v_old FROM usage_events e
     WHERE e.tenant_id = p_tenant AND e.request_id = s.request_id AND e.attempt = s.attempt
-      AND e.state IN ('reserved', 'interrupted')
+      AND (e.state IN ('reserved', 'interrupted') OR e.outcome = 'interrupted')
     FOR UPDATE;
     IF NOT FOUND THEN RETURN false; END IF;
+    IF s.uncounted THEN
+        PERFORM count_in_window(p_tenant, 1, v_old.started_at, -1);
+        IF v_old.operation <> 'ingest' THEN
+            PERFORM count_in_window(p_tenant, 60, v_old.started_at, -1);
+        END IF;
+    END IF;
+    IF v_old.state <> 'reserved' THEN
+        PERFORM count_in_hour(p_tenant, s.request_id, s.attempt, -1);
+    END IF;
     UPDATE usage_events e SET
         state = s.state, final = s.final,
         provider = CASE WHEN s.state = 'released' THEN NULL
@@ -268,16 +336,14 @@ BEGIN
         outcome = s.outcome, latency_ms = s.latency_ms,
         request_latency_ms = s.request_latency_ms, settled_at = clock_timestamp()
     WHERE e.tenant_id = p_tenant AND e.request_id = s.request_id AND e.attempt = s.attempt;
+    PERFORM count_in_hour(p_tenant, s.request_id, s.attempt, 1);
     PERFORM hold_money(p_tenant, v_old.started_at,
                        CASE WHEN v_old.state = 'reserved' THEN -v_old.reserved_micro_usd ELSE 0 END,
-                       s.cost_micro_usd);
+                       s.cost_micro_usd - v_old.cost_micro_usd);
     IF s.uncounted THEN
-        PERFORM count_in_window(p_tenant, 1, v_old.started_at, -1);
-        IF v_old.operation <> 'ingest' THEN
-            PERFORM count_in_window(p_tenant, 60, v_old.started_at, -1);
-        END IF;
-    END IF;
-    IF s.reply IS NOT NULL THEN
+        DELETE FROM idempotency_keys k
+        WHERE k.tenant_id = p_tenant AND k.request_id = s.request_id AND NOT k.finished;
+    ELSIF s.reply IS NOT NULL THEN
         UPDATE idempotency_keys k SET finished = true, reply = s.reply
         WHERE k.tenant_id = p_tenant AND k.request_id = s.request_id;
     END IF;
