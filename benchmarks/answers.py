@@ -70,6 +70,7 @@ class Asked:
 
     @property
     def answered(self) -> bool:
+        """Tell whether anything was claimed."""
         return self.reply.outcome is not Outcome.NO_EVIDENCE
 
     @property
@@ -158,8 +159,11 @@ async def asked(service: Service, case: Case, min_evidence: float) -> Asked:
 
 def table(results: Sequence[Asked]) -> str:
     """Return a row for each group of questions."""
-    rows = ["| group | asked | answered | first cited right, of answered | any cited right, of"
-            " answered | any cited right, of all | sentences | p50 ms |", "|---|" + "---:|" * 7]  # fmt: skip
+    rows = [
+        "| group | asked | answered | first cited right, of answered | any cited right, of"
+        " answered | any cited right, of all | sentences | p50 ms |",
+        "|---|" + "---:|" * 7,
+    ]
     for group in dict.fromkeys(result.case.group for result in results):
         mine = [result for result in results if result.case.group == group]
         told = [result for result in mine if result.answered]

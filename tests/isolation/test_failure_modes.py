@@ -4,9 +4,11 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 
+import asyncpg
 import pytest
 from opentelemetry import baggage
 
+from compliance_copilot.billing.sweeping import sweep_once
 from compliance_copilot.core.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -163,15 +165,22 @@ class TestBillingLag:
         events, _ = await service.copilot.usage.list(second)
         assert [event.operation for event in events] == ["ingest"]
 
-    async def test_a_cancelled_request_is_settled_too(self, service: Service) -> None:
+    async def test_a_cancelled_request_is_settled_too(
+        self, service: Service, owner: asyncpg.Connection
+    ) -> None:
         (tenant,) = await drills.make_tenants(service, 1)
         task = asyncio.create_task(service.copilot.query(tenant, QUESTION))
         await asyncio.sleep(0.004)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await asyncio.sleep(0.1)
+        # Cancelled while it was being admitted, its row is left to the sweep.
+        await owner.execute("UPDATE usage_events SET lease_expires_at = now()")
+        await sweep_once(service.tenants._database)
         events, _ = await service.copilot.usage.list(tenant)
         assert {event.state for event in events} <= {"settled", "released"}
+        sums = "SELECT * FROM verify_sums($1)"
+        assert await service.tenants._database.call(tenant, sums) == []
 
 
 async def test_a_broken_document_and_a_bad_configuration_stop_nobody_else(

@@ -30,7 +30,7 @@ LOG = logging.getLogger(__name__)
 FREE = (None, "local", "cache")
 REFUSALS = (InvalidRequest, LimitReached, Conflict)
 _SETTLE = "SELECT settle($1, $2)"
-_NEXT = "SELECT next_attempt($1, $2, $3, $4, $5, $6, $7) AS attempt"
+_NEXT = "SELECT next_attempt($1, $2, $3, $4, $5, $6, $7, $8) AS attempt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,7 @@ class Meter:
             reservation.provider,
             reservation.model,
             reservation.micro_usd,
+            reservation.unpriced,
             self._permit.lease_seconds,
         )
         self._add(settlement)

@@ -1,0 +1,124 @@
+"""A vendor that fails at each point: the reader gets an answer, the ledger a row per attempt."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from pydantic import SecretStr
+
+from compliance_copilot.core.errors import BudgetExhausted
+from compliance_copilot.core.vocabulary import NewDocument, Outcome
+from compliance_copilot.orchestrator import Service
+from compliance_copilot.settings import Settings
+from compliance_copilot.wiring import open_service
+from tests.conftest import make_customer
+from tests.standins.running import RunningProvider, running_provider
+
+QUESTION = "How long are customer records kept?"
+POLICY = "# Retention\n\n## 1. Records\n\nCustomer records are kept for seven years."
+
+
+@pytest.fixture(scope="module")
+def standin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProvider]:
+    with running_provider(tmp_path_factory.mktemp("standin")) as provider:
+        yield provider
+
+
+@pytest.fixture
+async def hosted(settings: Settings, standin: RunningProvider) -> AsyncIterator[Service]:
+    standin.fault("normal")
+    update = {
+        "openai_api_key": SecretStr("sk-test"),
+        "openai_base_url": standin.openai_url,
+        "query_timeout_seconds": 3.0,
+    }
+    async with open_service(settings.model_copy(update=update)) as service:
+        await make_customer(service, "acme", config={"model_tier": "gpt-4"})
+        await service.copilot.ingest("acme", [NewDocument(POLICY, "retention")])
+        yield service
+
+
+async def rows(service: Service) -> list[tuple[int, str | None, str, str | None, bool]]:
+    events, _ = await service.copilot.usage.list("acme")
+    queries = [event for event in events if event.operation == "query"]
+    return [(e.attempt, e.provider, e.state, e.outcome, e.final) for e in reversed(queries)]
+
+
+async def test_a_vendor_that_answers_is_one_row_with_its_tokens(
+    hosted: Service, standin: RunningProvider
+) -> None:
+    before = len(standin.calls())
+    reply = await hosted.copilot.query("acme", QUESTION)
+    assert (reply.outcome, reply.metadata.fallback) == (Outcome.ANSWERED, None)
+    assert await rows(hosted) == [(1, "openai", "settled", "answered", True)]
+    assert len(standin.calls()) == before + 1
+    assert reply.metadata.input_tokens > 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "options", "reason"),
+    [
+        ("500", {}, "server_error"),
+        ("503", {}, "server_error"),
+        ("429", {}, "rate_limited"),
+        ("blackhole", {}, "timeout"),
+        ("cut", {"after_bytes": 40}, "connect"),
+        ("cut", {"after_bytes": 600}, "interrupted"),
+    ],
+)
+async def test_a_vendor_that_fails_hands_over_and_both_attempts_are_rows(
+    hosted: Service, standin: RunningProvider, mode: str, options: dict, reason: str
+) -> None:
+    standin.fault(mode, **options)
+    before = len(standin.calls())
+    reply = await hosted.copilot.query("acme", QUESTION)
+    assert reply.outcome is Outcome.ANSWERED
+    assert reply.metadata.model == "extractive"
+    assert reply.metadata.fallback == {
+        "requested": "gpt-4",
+        "answered": "extractive",
+        "reason": reason,
+    }
+    assert await rows(hosted) == [
+        (1, "openai", "settled", reason, False),
+        (2, "local", "settled", "answered", True),
+    ]
+    assert len(standin.calls()) == before + 1, "no second paid call"
+    summary = await hosted.copilot.metrics("acme")
+    assert (summary.total_queries, summary.successful_queries, summary.open_events) == (1, 1, 0)
+    sums = await hosted.tenants._database.call("acme", "SELECT * FROM verify_sums($1)")
+    assert sums == []
+
+
+async def test_an_answer_without_a_verifiable_sentence_is_paid_and_replaced(
+    hosted: Service, standin: RunningProvider
+) -> None:
+    standin.fault("unverifiable")
+    reply = await hosted.copilot.query("acme", QUESTION)
+    assert reply.metadata.fallback["reason"] == "unverifiable_answer"
+    assert "seven years" in reply.answer
+    assert reply.metadata.cost_usd > 0
+    states = await rows(hosted)
+    assert [(row[1], row[3]) for row in states] == [
+        ("openai", "unverifiable_answer"),
+        ("local", "answered"),
+    ]
+
+
+async def test_a_budget_that_does_not_carry_the_worst_case_is_refused_before_any_call(
+    hosted: Service, standin: RunningProvider
+) -> None:
+    before = len(standin.calls())
+    tiny = {"monthly_budget_usd": 0.001}
+    await hosted.config.update_tenant_config("acme", resource_limits=tiny)
+    with pytest.raises(BudgetExhausted):
+        await hosted.copilot.query("acme", QUESTION)
+    assert len(standin.calls()) == before
+    assert await rows(hosted) == []
+    await hosted.copilot.query("acme", QUESTION, override_config={"model_tier": "extractive"})
+    large = {"monthly_budget_usd": 5}
+    await hosted.config.update_tenant_config("acme", resource_limits=large)
+    reply = await hosted.copilot.query("acme", QUESTION)
+    assert reply.metadata.model == "gpt-4"
+    use = (await hosted.copilot.limits("acme"))["use"]
+    assert use["held_micro_usd_this_month"] == 0
+    assert use["settled_micro_usd_this_month"] == round(reply.metadata.cost_usd * 1_000_000)
