@@ -4,8 +4,8 @@
 
 Three tables from a service on a fresh temporary database: the questions of `example_data.json`;
 those of `benchmarks/questions.json`, asked of each example tenant (`unrelated` and `near_miss` have
-no answer in any of their documents, `held_out` have one in the section named: no threshold was
-chosen by them); and a sample of ObliQA (BEIR's form: `corpus.jsonl`, `queries.jsonl`,
+no answer in any of their documents, `held_out` have one in the section named, asked in other
+words); and a sample of ObliQA (BEIR's form: `corpus.jsonl`, `queries.jsonl`,
 `qrels/dev.tsv`), whose passages are put together to the documents they come from.
 """
 
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from compliance_copilot.core.vocabulary import Citation, NewDocument, Outcome, QueryReply
+from compliance_copilot.core.vocabulary import Citation, NewDocument, Outcome, QueryReply, TenantId
 from compliance_copilot.orchestrator import Service
 from compliance_copilot.rag.selection import select
 from compliance_copilot.settings import PROJECT_ROOT, load_settings
@@ -140,11 +140,15 @@ async def loaded(service: Service, documents: Sequence[NewDocument]) -> None:
     for tenant_id in EXAMPLES:
         await service.config.update_tenant_config(tenant_id, resource_limits=UNLIMITED)
     if documents:
-        new = NewTenant("obliqa", "ObliQA", {}, {**UNLIMITED, "max_documents": None})
+        new = NewTenant(
+            "obliqa", "ObliQA", {"retrieval_mode": "hybrid"}, {**UNLIMITED, "max_documents": None}
+        )
         await service.tenants.create(new, set_by="benchmark")
         await service.copilot.ingest("obliqa", documents)
         for document in documents:
-            kept = await service.copilot.documents.text("obliqa", document.document_id or "", 1)
+            kept = await service.copilot.documents.text(
+                TenantId("obliqa"), document.document_id or "", 1
+            )
             assert kept == document.text, "offsets of passages would be wrong"
 
 
@@ -158,12 +162,9 @@ async def asked(service: Service, case: Case, min_evidence: float) -> Asked:
 
 
 def table(results: Sequence[Asked]) -> str:
-    """Return a row for each group of questions."""
-    rows = [
-        "| group | asked | answered | first cited right, of answered | any cited right, of"
-        " answered | any cited right, of all | sentences | p50 ms |",
-        "|---|" + "---:|" * 7,
-    ]
+    """Return a row for each group of questions; `first` and `any` citation that is right."""
+    names = ("first of answered", "any of answered", "any of all", "sentences", "p50 ms")
+    rows = [f"| group | asked | answered | {' | '.join(names)} |", "|---|" + "---:|" * 7]
     for group in dict.fromkeys(result.case.group for result in results):
         mine = [result for result in results if result.case.group == group]
         told = [result for result in mine if result.answered]
@@ -185,7 +186,8 @@ def _share(part: int, whole: int) -> str:
 
 async def measure(options: argparse.Namespace) -> list[Asked]:
     """Return all answers of a service that is set up for this one run."""
-    documents, cases = [], example_cases()
+    cases = example_cases()
+    documents: list[NewDocument] = []
     if options.data is not None:
         documents, more = obliqa(options.data, options.sample, options.seed)
         cases += more

@@ -12,28 +12,8 @@ from compliance_copilot.orchestrator import Service
 from compliance_copilot.settings import PROJECT_ROOT, Settings
 from compliance_copilot.wiring import open_service
 
-UNRELATED = (
-    "What is the capital of France?",
-    "Who won the 1998 world cup?",
-    "How do I bake sourdough bread?",
-    "Which planet has the most moons?",
-    "How tall is the Eiffel Tower?",
-    "What does photosynthesis produce?",
-    "Tell me a joke about cats.",
-    "How long does it take to fly to Tokyo?",
-    "Which river is the longest in the world?",
-    "Who painted the Mona Lisa?",
-    "How many legs does a spider have?",
-    "When do swallows migrate?",
-    "How do I prune roses?",
-    "What is the square root of 144?",
-    "Are pets allowed in the office?",
-    "What is the fee for parking in the garage?",
-    "How are bonuses calculated?",
-    "What is the dress code in the office?",
-    "How many days of paternity leave do I get?",
-    "When is the next board meeting?",
-)
+EXAMPLES = ("acme_corp", "beta_inc", "gamma_labs")
+UNANSWERABLE = orjson.loads((PROJECT_ROOT / "benchmarks" / "questions.json").read_bytes())
 
 
 @dataclass(frozen=True)
@@ -50,7 +30,7 @@ class Asked:
 @pytest.fixture
 async def examples(settings: Settings, database_name: str) -> AsyncIterator[Service]:
     async with open_service(settings.model_copy(update={"load_examples": True})) as service:
-        for tenant_id in ("acme_corp", "beta_inc", "gamma_labs"):
+        for tenant_id in EXAMPLES:
             unlimited = {"max_queries_per_hour": None, "requests_per_minute": None}
             service.config.update_tenant_config(tenant_id, resource_limits=unlimited)
         yield service
@@ -101,14 +81,16 @@ async def test_the_same_question_is_answered_from_each_tenants_own_policies(
             assert all(document_id.startswith(prefix) for document_id in ids)
 
 
-async def test_what_the_documents_do_not_say_is_not_answered(examples: Service) -> None:
+@pytest.mark.parametrize(("kind", "share"), [("unrelated", 0.95), ("near_miss", 0.85)])
+async def test_what_the_documents_do_not_say_is_not_answered(
+    examples: Service, kind: str, share: float
+) -> None:
     outcomes = [
         (await examples.copilot.query(tenant_id, question)).outcome
-        for question in UNRELATED
-        for tenant_id in ("acme_corp", "beta_inc", "gamma_labs")
+        for question in UNANSWERABLE[kind]
+        for tenant_id in EXAMPLES
     ]
-    abstained = outcomes.count(Outcome.NO_EVIDENCE)
-    assert abstained >= 0.95 * len(outcomes)
+    assert outcomes.count(Outcome.NO_EVIDENCE) >= share * len(outcomes)
 
 
 async def test_the_tenants_knob_moves_the_threshold(examples: Service) -> None:

@@ -29,7 +29,7 @@ async def hosted(settings: Settings, standin: RunningProvider) -> AsyncIterator[
     update = {
         "openai_api_key": SecretStr("sk-test"),
         "openai_base_url": standin.openai_url,
-        "query_timeout_seconds": 3.0,
+        "query_timeout_seconds": 10.0,
     }
     async with open_service(settings.model_copy(update=update)) as service:
         await make_customer(service, "acme", config={"model_tier": "gpt-4"})

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from urllib.parse import unquote, urlsplit
 
 from compliance_copilot import bootstrap
@@ -96,7 +97,9 @@ async def open_service(settings: Settings | None = None) -> AsyncIterator[Servic
         )
         stack.push_async_callback(index.close)
         generators = _generators(settings)
-        for generator in generators.values():
+        for provider, generator in generators.items():
+            if provider != "local":  # a vendor's client takes seconds to import: not a question's
+                await asyncio.to_thread(import_module, provider)
             stack.push_async_callback(generator.aclose)
         service = _assemble(settings, database, Engines(index, embedder, generators), prices)
         await stack.enter_async_context(sweeping(database))
