@@ -246,7 +246,7 @@ async def test_a_server_without_schema_is_asked_in_text_from_the_next_call_on(
     hosted: Generator, provider: RunningProvider
 ) -> None:
     provider.fault("no_schema")
-    assert (await failure(hosted)).facts["reason"] == "bad_request"
+    assert (await failure(hosted)).facts["reason"] == "schema_refused"
     sentences, _ = await draft(hosted)
     assert sentences
 

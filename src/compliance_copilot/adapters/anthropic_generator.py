@@ -1,6 +1,8 @@
 """Answers by Anthropic's messages."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from compliance_copilot.adapters import drafting, prompting
@@ -28,6 +30,7 @@ class AnthropicGenerator:
         self._api_key = api_key
         self._base_url = base_url
         self._client: AsyncAnthropic | None = None
+        self._sdk: Any = None
         self._without_schema: set[str] = set()
 
     @property
@@ -39,16 +42,21 @@ class AnthropicGenerator:
         self, request: GenerationRequest, *, deadline: Deadline
     ) -> AsyncIterator[DraftSentence | GenerationEnd]:
         """Yield sentences as they are complete, then the end with the provider's count."""
-        import anthropic
-
         if deadline.passed:
             raise DeadlineExceeded
+        anthropic = await self.warm()
         message = prompting.user_message(request.question, request.sources)
         progress = Progress(request.model, len(f"{prompting.SYSTEM}{message}".encode()))
         client = self._opened(anthropic)
         pieces = self._pieces(client, anthropic, request, message, progress, deadline)
         async for item in drafting.drafted(PROVIDER, anthropic, pieces, progress, deadline):
             yield item
+
+    async def warm(self) -> Any:
+        """Import the vendor's package (seconds) beside the event loop, and return it."""
+        if self._sdk is None:  # sys.modules would show a package that is half imported
+            self._sdk = await asyncio.to_thread(import_module, "anthropic")
+        return self._sdk
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -81,6 +89,7 @@ class AnthropicGenerator:
         except anthropic.BadRequestError as error:
             if "json_schema" in str(error) or "output_config" in str(error):
                 self._without_schema.add(request.model)
+                raise drafting.SchemaRefusedError from error
             raise
         ended = False
         try:

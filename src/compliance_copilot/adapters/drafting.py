@@ -20,6 +20,10 @@ _STATUS_REASONS = {401: "auth", 403: "auth", 408: "timeout", 429: "rate_limited"
 _MOST_RETRY_AFTER_SECONDS = 3600.0
 
 
+class SchemaRefusedError(ValueError):
+    """The server knows no JSON schema; the next call asks for plain text."""
+
+
 @dataclass(slots=True)
 class Progress:
     """What is known about a call while it runs; an interrupted one is charged by it."""
@@ -125,7 +129,7 @@ def unavailable(provider: str, error: Exception, sdk: Sdk, progress: Progress) -
     """Return our error for a vendor's: the reason, how long to wait, and what was used.
 
     Reasons: `timeout connect rate_limited server_error bad_response auth model interrupted
-    bad_request`.
+    bad_request schema_refused`.
     """
     facts: dict[str, Any] = {"provider": provider, "reason": _reason(error, sdk, progress)}
     headers = getattr(getattr(error, "response", None), "headers", None)
@@ -147,6 +151,8 @@ def _reason(error: Exception, sdk: Sdk, progress: Progress) -> str:
         if progress.received:
             return "interrupted"
         return _STATUS_REASONS.get(status, "server_error" if status >= 500 else "bad_request")
+    if isinstance(error, SchemaRefusedError):
+        return "schema_refused"
     if isinstance(error, (BadDraftError, ValueError)):
         return "bad_response"
     begun = progress.response_id is not None or progress.received

@@ -1,6 +1,8 @@
 """Answers by OpenAI's chat completions, or by any server that speaks them."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from compliance_copilot.adapters import drafting, prompting
@@ -31,6 +33,7 @@ class OpenAIGenerator:
         self._api_key = api_key
         self._base_url = base_url
         self._client: AsyncOpenAI | None = None
+        self._sdk: Any = None
         self._without_schema: set[str] = set()
 
     @property
@@ -42,16 +45,21 @@ class OpenAIGenerator:
         self, request: GenerationRequest, *, deadline: Deadline
     ) -> AsyncIterator[DraftSentence | GenerationEnd]:
         """Yield sentences as they are complete, then the end with the provider's count."""
-        import openai
-
         if deadline.passed:
             raise DeadlineExceeded
+        openai = await self.warm()
         message = prompting.user_message(request.question, request.sources)
         progress = Progress(request.model, len(f"{prompting.SYSTEM}{message}".encode()))
         client = self._opened(openai)
         pieces = self._pieces(client, openai, request, message, progress, deadline)
         async for item in drafting.drafted(PROVIDER, openai, pieces, progress, deadline):
             yield item
+
+    async def warm(self) -> Any:
+        """Import the vendor's package (seconds) beside the event loop, and return it."""
+        if self._sdk is None:  # sys.modules would show a package that is half imported
+            self._sdk = await asyncio.to_thread(import_module, "openai")
+        return self._sdk
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -84,6 +92,7 @@ class OpenAIGenerator:
         except openai.BadRequestError as error:
             if "json_schema" in str(error) or "response_format" in str(error):
                 self._without_schema.add(request.model)
+                raise drafting.SchemaRefusedError from error
             raise
         try:
             async for chunk in stream:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 
-from compliance_copilot.core.vocabulary import DraftSentence, Quote, ScoredChunk
+from compliance_copilot.core.vocabulary import Chunk, DraftSentence, Quote, ScoredChunk
 from compliance_copilot.rag.analysis import detect_language, is_bigram, term_strings
 from compliance_copilot.rag.claims import Claims, Quantity, claims, negations
+from compliance_copilot.rag.hostile import safe_text, trusted_passage
 from compliance_copilot.rag.matching import find
 from compliance_copilot.rag.sentences import Kind, spans
 
@@ -30,6 +31,7 @@ class Reason(StrEnum):
     MODAL = "modal"
     SCALE = "scale"
     NAME = "name"
+    SUSPICIOUS = "suspicious"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ def check(sentence: DraftSentence, sources: Sequence[ScoredChunk]) -> CheckedSen
     named = [
         int(n) - 1 for group in _MARKER.findall(sentence.text) for n in re.findall(r"\d+", group)
     ]
-    text = _SPACE.sub(" ", _MARKER.sub("", sentence.text)).strip()
+    text = safe_text(_SPACE.sub(" ", _MARKER.sub("", sentence.text)).strip(), sources)
     if sentence.quotes:
         quotes, reasons = _located(sentence.quotes, sources)
     else:
@@ -148,9 +150,11 @@ def _unsupported(
     text: str, quotes: Sequence[CheckedQuote], sources: Sequence[ScoredChunk]
 ) -> list[Reason]:
     quoted = "\n".join(quote.text for quote in quotes)
+    chunks = [sources[quote.source].chunk for quote in quotes]
+    if not all(_trusted(quote, chunk) for quote, chunk in zip(quotes, chunks, strict=True)):
+        return [Reason.SUSPICIOUS]
     if _WORD.findall(text) == _WORD.findall(quoted):
         return []
-    chunks = [sources[quote.source].chunk for quote in quotes]
     around = "\n".join(f"{c.title}\n{c.section or ''}\n{' '.join(c.headings)}" for c in chunks)
     said, carried = claims(text), claims(quoted)
     language = detect_language(f"{quoted}\n{around}")
@@ -165,6 +169,11 @@ def _unsupported(
         (Reason.NAME, not _names_carried(said.names, f"{quoted}\n{around}")),
     )
     return [reason for reason, broken in looks if broken]
+
+
+def _trusted(quote: CheckedQuote, chunk: Chunk) -> bool:
+    """Tell whether a quote stands where the document speaks to people, not to a model."""
+    return trusted_passage(chunk.text, quote.start - chunk.start, quote.end - chunk.start)
 
 
 def content(text: str, language: str) -> frozenset[str]:
