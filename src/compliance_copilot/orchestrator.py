@@ -374,4 +374,5 @@ def _metadata(
         unsupported_sentences=answered.unsupported_sentences if answered else 0,
         quota=permit.quota,
         remaining=permit.remaining,
+        reset_seconds=permit.reset_seconds,
     )

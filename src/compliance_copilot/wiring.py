@@ -18,6 +18,7 @@ from compliance_copilot.adapters.hot_index import HotIndex
 from compliance_copilot.adapters.openai_generator import OpenAIGenerator
 from compliance_copilot.adapters.pgvector_index import PgvectorIndex
 from compliance_copilot.adapters.wordllama_embedder import WordllamaEmbedder
+from compliance_copilot.billing.journal import Journal
 from compliance_copilot.billing.ledger import UsageLedger
 from compliance_copilot.billing.metering import Metering
 from compliance_copilot.billing.prices import PriceBook, load_price_book
@@ -38,6 +39,7 @@ from compliance_copilot.readiness import KEYS, Readying, missing_reason
 from compliance_copilot.settings import PROJECT_ROOT, Settings, load_settings
 from compliance_copilot.storage import migrations
 from compliance_copilot.storage.database import Database, open_database
+from compliance_copilot.storage.durability import check_durability
 from compliance_copilot.storage.embedded import open_embedded
 from compliance_copilot.tenancy.admission import Admission
 from compliance_copilot.tenancy.config_manager import ConfigManager
@@ -87,10 +89,12 @@ async def open_service(settings: Settings | None = None) -> AsyncIterator[Servic
         embedder = WordllamaEmbedder()
         warming = asyncio.create_task(asyncio.to_thread(embedder.warm))
         addresses = await stack.enter_async_context(_open_server(settings))
-        await _bring_up_to_date(addresses)
+        await _bring_up_to_date(addresses, prices)
         database = await stack.enter_async_context(
             open_database(addresses.serving, max_connections=settings.database_pool_size)
         )
+        if settings.environment != "test":  # where the suite's own server trades it for speed
+            await check_durability(database, required=settings.environment == "production")
         await warming
         index = HotIndex(
             PgvectorIndex(database), database, max_bytes=settings.hot_index_megabytes * 2**20
@@ -101,8 +105,12 @@ async def open_service(settings: Settings | None = None) -> AsyncIterator[Servic
             if provider != "local":  # a vendor's client takes seconds to import: not a question's
                 await asyncio.to_thread(import_module, provider)
             stack.push_async_callback(generator.aclose)
-        service = _assemble(settings, database, Engines(index, embedder, generators), prices)
-        await stack.enter_async_context(sweeping(database))
+        journal = Journal(settings.data_dir / "journal")
+        stack.callback(journal.close)
+        metering = Metering(database, prices, journal)
+        engines = Engines(index, embedder, generators)
+        service = _assemble(settings, database, engines, metering)
+        await stack.enter_async_context(sweeping(database, metering))
         await bootstrap.first_start(service, database, settings)
         yield service
 
@@ -137,10 +145,11 @@ async def _open_server(settings: Settings) -> AsyncIterator[Addresses]:
         )
 
 
-async def _bring_up_to_date(addresses: Addresses) -> None:
+async def _bring_up_to_date(addresses: Addresses, prices: PriceBook) -> None:
     if addresses.owner is not None:
         role = unquote(urlsplit(addresses.serving).username or "") or SERVING_ROLE
         await migrations.migrate(addresses.owner, role=role, password=addresses.password)
+        await migrations.store_prices(addresses.owner, prices.version, prices.entries())
         return
     present = await migrations.present(addresses.serving)
     if present != migrations.head():
@@ -151,16 +160,16 @@ async def _bring_up_to_date(addresses: Addresses) -> None:
 
 
 def _assemble(
-    settings: Settings, database: Database, engines: Engines, prices: PriceBook
+    settings: Settings, database: Database, engines: Engines, metering: Metering
 ) -> Service:
     embedder = engines.embedder
     skipped = partial(missing_reason, settings)
     config = ConfigManager(database, settings.default_config)
     rooms = Rooms(
         admission=Admission(database, settings.default_config, settings.default_limits),
-        metering=Metering(database, prices),
+        metering=metering,
         retriever=Retriever(engines.index, embedder),
-        answerer=_answerer(settings, engines.generators, prices),
+        answerer=_answerer(settings, engines.generators, metering.prices),
         ingestion=Ingestion(database, embedder),
         documents=DocumentStore(database),
         usage=UsageLedger(database),

@@ -13,7 +13,9 @@ from typing import Any
 
 import orjson
 
+from compliance_copilot.billing.journal import Journal
 from compliance_copilot.billing.prices import PriceBook
+from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.errors import (
     BudgetExhausted,
     Conflict,
@@ -23,7 +25,7 @@ from compliance_copilot.core.errors import (
     LimitReached,
     StoreUnavailable,
 )
-from compliance_copilot.core.vocabulary import Permit, Reservation, Usage
+from compliance_copilot.core.vocabulary import Permit, Reservation, TenantId, Usage
 from compliance_copilot.storage.database import Database
 
 LOG = logging.getLogger(__name__)
@@ -31,6 +33,14 @@ FREE = (None, "local", "cache")
 REFUSALS = (InvalidRequest, LimitReached, Conflict)
 _SETTLE = "SELECT settle($1, $2)"
 _NEXT = "SELECT next_attempt($1, $2, $3, $4, $5, $6, $7, $8) AS attempt"
+_COLUMNS = (
+    "request_id", "attempt", "state", "final", "provider", "model", "provider_model",
+    "provider_response_id", "input_tokens", "output_tokens", "cached_input_tokens",
+    "cost_micro_usd", "unpriced", "estimated", "outcome", "latency_ms", "request_latency_ms",
+    "uncounted", "reply",
+)  # fmt: skip
+_LEAST_SETTLE_SECONDS, _MOST_SETTLE_SECONDS = 0.5, 5.0
+_DRAIN_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +62,9 @@ class Settlement:
 class Meter:
     """The attempts of one admitted request, settled one after the other, each exactly once."""
 
-    def __init__(self, database: Database, prices: PriceBook, permit: Permit) -> None:
-        self._database = database
-        self._prices = prices
+    def __init__(self, metering: "Metering", permit: Permit) -> None:
+        self._metering = metering
+        self._prices = metering.prices
         self._permit = permit
         self._attempt = 1
         self._began_seconds = self._attempt_began_seconds = time.monotonic()
@@ -87,17 +97,23 @@ class Meter:
         """
         limits = self._permit.limits
         budget = limits.monthly_budget_usd
-        rows = await self._database.call(
-            self._permit.tenant_id,
-            _NEXT,
-            self._row(settlement, final=False, reply=None),
-            None if budget is None else round(budget * 1_000_000),
-            reservation.provider,
-            reservation.model,
-            reservation.micro_usd,
-            reservation.unpriced,
-            self._permit.lease_seconds,
-        )
+        try:
+            rows = await self._metering.database.call(
+                self._permit.tenant_id,
+                _NEXT,
+                self._row(settlement, final=False, reply=None),
+                None if budget is None else round(budget * 1_000_000),
+                reservation.provider,
+                reservation.model,
+                reservation.micro_usd,
+                reservation.unpriced,
+                self._permit.lease_seconds,
+                deadline=self._permit.deadline,
+            )
+        except BaseException:
+            # Committed or not is unknown here; to settle the same attempt twice changes nothing.
+            await self.settle(settlement)
+            raise
         self._add(settlement)
         if rows[0]["attempt"] is None:
             self.settled = True
@@ -112,13 +128,17 @@ class Meter:
     async def settle(
         self, settlement: Settlement, *, reply: Mapping[str, Any] | None = None
     ) -> None:
-        """End the request's last attempt. `reply` is kept for its Idempotency-Key."""
+        """End the request's last attempt. `reply` is kept for its Idempotency-Key.
+
+        On return the settlement is committed, or in the journal when the database is away. A
+        caller who is cancelled meanwhile does not stop it.
+        """
         if self.settled:
             return
         row = self._row(settlement, final=True, reply=reply)
-        await self._database.call(self._permit.tenant_id, _SETTLE, row)
         self.settled = True
         self._add(settlement)
+        await self._metering.settle(self._permit, row)
 
     def cost_of(self, settlement: Settlement) -> int:
         """Return what an attempt costs in micro-USD."""
@@ -149,6 +169,8 @@ class Meter:
         self, s: Settlement, *, final: bool, reply: Mapping[str, Any] | None
     ) -> tuple[object, ...]:
         micro_usd, unpriced = self._cost(s)
+        if unpriced:
+            LOG.error("no price for %s: the row is unpriced", s.provider_model or s.model)
         now = time.monotonic()
         return (
             self._permit.request_id,
@@ -174,11 +196,13 @@ class Meter:
 
 
 class Metering:
-    """Makes a meter for a permit."""
+    """Makes a meter for a permit, and sees every settlement to its end."""
 
-    def __init__(self, database: Database, prices: PriceBook) -> None:
-        self._database = database
+    def __init__(self, database: Database, prices: PriceBook, journal: Journal) -> None:
+        self.database = database
         self.prices = prices
+        self._journal = journal
+        self._settling: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def request(self, permit: Permit) -> AsyncIterator[Meter]:
@@ -187,22 +211,55 @@ class Metering:
         A refusal after admission (4xx) is released and uses up no rate; a failure and a caller
         who went away are settled with that outcome.
         """
-        meter = Meter(self._database, self.prices, permit)
+        meter = Meter(self, permit)
         try:
             yield meter
         except REFUSALS as refusal:
             await meter.settle(Settlement(refusal.code, state="released", uncounted=True))
             raise
         except CopilotError as error:
-            await self._settle_failure(meter, error.code)
+            await meter.settle(meter.failed(error.code))
             raise
         except BaseException:  # cancelled, or a fault of ours: the row does not stay open
-            await asyncio.shield(self._settle_failure(meter, "cancelled"))
+            await meter.settle(meter.failed("cancelled"))
             raise
 
-    async def _settle_failure(self, meter: Meter, outcome: str) -> None:
+    async def settle(self, permit: Permit, row: tuple[object, ...]) -> None:
+        """Settle one attempt in a task that outlives its caller."""
+        task = asyncio.create_task(self._settle(permit, row), name="settle")
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+        await asyncio.shield(task)
+
+    async def _settle(self, permit: Permit, row: tuple[object, ...]) -> None:
+        left = permit.deadline.remaining_seconds()
+        deadline = Deadline.after(min(max(left, _LEAST_SETTLE_SECONDS), _MOST_SETTLE_SECONDS))
         try:
-            await meter.settle(meter.failed(outcome))
-        except (StoreUnavailable, DeadlineExceeded):
-            # The lease ends by itself and the sweep settles the row.
-            LOG.warning("settlement left to the sweep", extra={"outcome": outcome})
+            await self.database.call(permit.tenant_id, _SETTLE, row, deadline=deadline)
+        except (StoreUnavailable, DeadlineExceeded) as error:
+            await self._journal.append(permit.tenant_id, dict(zip(_COLUMNS, row, strict=True)))
+            LOG.warning("%s: a settlement went into the journal", error.code)
+
+    async def replay(self) -> int:
+        """Settle what this process had to put into its journal; return how many.
+
+        Raises StoreUnavailable or DeadlineExceeded while the database is still away.
+        """
+        return await self._journal.replay(self._settle_again)
+
+    async def recover(self) -> int:
+        """Settle what killed processes left in their journals; return how many."""
+        return await self._journal.adopt(self._settle_again)
+
+    async def _settle_again(self, tenant_id: TenantId, settlement: Mapping[str, Any]) -> None:
+        row = tuple(settlement.get(name) for name in _COLUMNS)
+        await self.database.call(tenant_id, _SETTLE, row)
+
+    async def drain(self) -> None:
+        """Wait for settlements under way, then try the journal once more."""
+        if self._settling:
+            await asyncio.wait(self._settling, timeout=_DRAIN_SECONDS)
+        try:
+            await self.replay()
+        except CopilotError as error:
+            LOG.warning("%s: the journal is left for the next start", error.code)

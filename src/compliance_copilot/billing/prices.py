@@ -101,6 +101,21 @@ class PriceBook(BaseModel):
         )
         return Cost(int(micro.to_integral_value(ROUND_CEILING)))
 
+    def entries(self) -> list[tuple[str, date, str]]:
+        """Return each entry for the table of prices: model, first day, all of it as JSON."""
+        return [(p.model, p.effective_from, p.model_dump_json()) for p in self.models]
+
+    def retired_tiers(self, on: date) -> dict[ModelTier, str]:
+        """Return what is wrong with tiers that nobody can answer on a day, or at no known price."""
+        faults = {}
+        for tier, answering in self.tiers.items():
+            price = self.price_of(answering.model, on)
+            if price is None:
+                faults[tier] = f"{answering.model} has no price"
+            elif price.retired_on and price.retired_on <= on:
+                faults[tier] = f"{answering.model} is retired since {price.retired_on}"
+        return faults
+
     def reservation(
         self, tier: ModelTier, *, most_input_tokens: int, most_output_tokens: int
     ) -> Reservation:

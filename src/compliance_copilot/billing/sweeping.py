@@ -1,28 +1,41 @@
-"""The sweep: leases that ended without a settlement are closed, every five seconds."""
+"""The background of the ledger: ended leases are closed, journals replayed."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from compliance_copilot.billing.metering import Metering
 from compliance_copilot.core.errors import CopilotError
 from compliance_copilot.storage.database import Database
 
 SWEEP_SECONDS = 5.0
+REPLAY_SECONDS = 1.0
 LOG = logging.getLogger(__name__)
 
 
 @asynccontextmanager
 async def sweeping(
-    database: Database, *, every_seconds: float = SWEEP_SECONDS
+    database: Database, metering: Metering, *, every_seconds: float = SWEEP_SECONDS
 ) -> AsyncIterator[None]:
-    """Sweep in the background while the context lasts; one worker at a time does the work."""
-    task = asyncio.create_task(_sweep_for_ever(database, every_seconds), name="sweep")
+    """Settle what killed processes left, then sweep and replay while the context lasts.
+
+    One worker at a time sweeps; each replays its own journal.
+    """
+    recovered = await metering.recover()
+    if recovered:
+        LOG.info("recovered %d settlements from journals", recovered)
+    tasks = [
+        asyncio.create_task(_for_ever(lambda: sweep_once(database), every_seconds), name="sweep"),
+        asyncio.create_task(_for_ever(metering.replay, REPLAY_SECONDS), name="replay"),
+    ]
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await metering.drain()
 
 
 async def sweep_once(database: Database) -> int:
@@ -31,13 +44,13 @@ async def sweep_once(database: Database) -> int:
     return rows[0]["ended"] or 0
 
 
-async def _sweep_for_ever(database: Database, every_seconds: float) -> None:
+async def _for_ever(work: Callable[[], Awaitable[int]], every_seconds: float) -> None:
     while True:
         await asyncio.sleep(every_seconds)
         try:
-            ended = await sweep_once(database)
+            done = await work()
         except CopilotError as error:
-            LOG.warning("sweep put off: %s", error.code)
+            LOG.warning("put off: %s", error.code)
             continue
-        if ended:
-            LOG.info("sweep closed %d rows whose lease was over", ended)
+        if done:
+            LOG.info("%d rows of the ledger closed", done)

@@ -149,6 +149,7 @@ class Permit:
     lease_seconds: float
     quota: int | None = None
     remaining: int | None = None
+    reset_seconds: int | None = None
     admitted_at: datetime = field(default_factory=utc_now)
 
 
@@ -269,6 +270,7 @@ class ReplyMetadata:
     unsupported_sentences: int = 0
     quota: int | None = None
     remaining: int | None = None
+    reset_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,9 +35,10 @@ def quota_headers(metadata: ReplyMetadata) -> dict[str, str]:
     """Return the headers that tell an admitted caller what is left of its hour."""
     if metadata.quota is None or metadata.remaining is None:
         return {}
+    until = "" if metadata.reset_seconds is None else f";t={metadata.reset_seconds}"
     return {
         "RateLimit-Policy": f'"hour";q={metadata.quota};w=3600',
-        "RateLimit": f'"hour";r={max(0, metadata.remaining)}',
+        "RateLimit": f'"hour";r={max(0, metadata.remaining)}{until}',
     }
 
 

@@ -27,7 +27,8 @@ _UNREACHABLE = (
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,  # no connection left, no memory, the disk is full
+    asyncpg.ReadOnlySQLTransactionError,  # a standby: the primary has moved
     asyncpg.InvalidCatalogNameError,
 )
 _DEFAULT_TIMEOUT_SECONDS = 30.0

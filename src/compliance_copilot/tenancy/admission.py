@@ -5,6 +5,7 @@ is old, gives the new one back without admitting. So a change holds for the next
 worker, and a worker that is up to date needs one round trip.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from math import ceil
@@ -71,6 +72,8 @@ _USE = """
     WHERE t.tenant_id = $1 AND t.status <> 'deleted'
 """
 _MOST_TRIES = 4
+_WAIT_SECONDS = 5.0
+_FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.02, 0.25
 _SCOPES = {
     Operation.QUERY: Scope.QUERY,
     Operation.SEARCH: Scope.QUERY,
@@ -121,12 +124,27 @@ class Admission:
     async def admit(self, tenant_id: TenantId, ask: Ask) -> Permit | Replay:
         """Admit a request and commit its intent row.
 
+        A repeat of an Idempotency-Key whose first request still runs waits for it.
         Raises UnknownTenant, Unauthenticated, Forbidden, InvalidRequest (an override),
         LimitReached, BudgetExhausted, Conflict, Gone, StoreUnavailable, and TenantMismatch when
         another tenant is bound than the one asked for.
         """
         TenantContext.verify(tenant_id)
         deadline = Deadline.after(ask.timeout_seconds)
+        patience = Deadline.after(min(ask.timeout_seconds / 2, _WAIT_SECONDS))
+        pause = _FIRST_POLL_SECONDS
+        while True:
+            try:
+                return await self._admit_now(tenant_id, ask, deadline)
+            except Conflict:
+                if patience.passed:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_POLL_SECONDS)
+
+    async def _admit_now(
+        self, tenant_id: TenantId, ask: Ask, deadline: Deadline
+    ) -> Permit | Replay:
         snapshot = self._snapshots.get(tenant_id, _Snapshot())
         for _ in range(_MOST_TRIES):
             permit, fault = self._draft(tenant_id, ask, snapshot, deadline)
@@ -233,6 +251,7 @@ def _answer(row: Row, permit: Permit, tenant_id: TenantId) -> Permit | Replay:
             corpus_version=row["corpus_version"],
             quota=row["quota"],
             remaining=row["remaining"],
+            reset_seconds=None if row["reset_after"] is None else ceil(row["reset_after"]),
         )
     if verdict == "replay":
         return Replay(orjson.loads(row["reply"]), row["original_request_id"])

@@ -5,6 +5,8 @@ what it may do after every run.
 """
 
 import asyncio
+from collections.abc import Sequence
+from datetime import date
 from importlib import resources
 from pathlib import Path
 
@@ -13,6 +15,20 @@ import asyncpg
 from compliance_copilot.core.errors import SetupError
 
 _HERE = Path(__file__).parent
+_STORE_PRICES = """
+    INSERT INTO prices (price_version, model, effective_from, entry)
+    SELECT $1, u.model, u.day, u.entry::jsonb
+    FROM unnest($2::text[], $3::date[], $4::text[]) u (model, day, entry)
+    WHERE NOT EXISTS (SELECT FROM prices p WHERE p.price_version = $1)
+    ON CONFLICT DO NOTHING
+"""
+_OTHER_PRICES = """
+    SELECT EXISTS (
+        SELECT FROM (SELECT model, effective_from, entry FROM prices WHERE price_version = $1) p
+        FULL JOIN (SELECT u.model, u.day AS effective_from, u.entry::jsonb AS entry
+                   FROM unnest($2::text[], $3::date[], $4::text[]) u (model, day, entry)) u
+        USING (model, effective_from) WHERE p.entry IS DISTINCT FROM u.entry)
+"""
 MINIMUM_SERVER = 160_000
 MINIMUM_VECTOR = (0, 8)
 
@@ -56,6 +72,27 @@ async def migrate(owner_dsn: str, *, role: str, password: str | None) -> None:
         if await present(owner_dsn) != head():
             await asyncio.to_thread(_upgrade, owner_dsn)
         await _grant(connection, role, password)
+    finally:
+        await connection.close()
+
+
+async def store_prices(
+    owner_dsn: str, version: str, entries: Sequence[tuple[str, date, str]]
+) -> None:
+    """Keep a version of the price book: (model, effective from, entry as JSON) each.
+
+    Raises SetupError when the version is there with other prices: rows point to it.
+    """
+    connection = await _connect(owner_dsn, "DATABASE_OWNER_URL")
+    try:
+        models, days, texts = zip(*entries, strict=True)
+        wanted = (version, list(models), list(days), list(texts))
+        await connection.execute(_STORE_PRICES, *wanted)
+        if await connection.fetchval(_OTHER_PRICES, *wanted):
+            raise SetupError(
+                f"configs/prices.toml: version {version!r} is already in the database with other "
+                "prices, and ledger rows point to it; give the changed file a new version."
+            )
     finally:
         await connection.close()
 
