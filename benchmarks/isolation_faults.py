@@ -197,7 +197,9 @@ def _run(copy: Path, fault: Fault | None) -> str | None:
     if done.returncode == 0:
         return None
     found = re.search(r"^(?:FAILED|ERROR) (?:tests/isolation/)?(\S+)", done.stdout, re.M)
-    return found.group(1) if found else f"(no test ran: {done.stdout[-200:]!r})"
+    if found is None:  # broken in another way than it was meant to be: nothing was shown
+        raise SystemExit(f"no test ran: {done.stdout[-500:]} {done.stderr[-500:]}")
+    return found.group(1)
 
 
 def _break(path: Path, fault: Fault) -> None:

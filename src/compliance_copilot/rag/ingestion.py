@@ -13,6 +13,7 @@ from compliance_copilot.core.errors import InvalidRequest
 from compliance_copilot.core.vocabulary import IngestedDocument, NewDocument, TenantId
 from compliance_copilot.rag import analysis, corpus
 from compliance_copilot.rag.chunking import Span, split
+from compliance_copilot.rag.hostile import clean_text
 from compliance_copilot.rag.ports import Embedder, Vectors
 from compliance_copilot.storage.database import Database
 
@@ -89,12 +90,12 @@ class Ingestion:
 
 
 def _named(document: NewDocument, place: int) -> NewDocument:
-    if not document.text.strip():
+    # What no reader sees is not stored; all offsets refer to the text as it is stored.
+    text = clean_text(document.text)
+    if not text.strip():
         raise InvalidRequest("The text is empty.", field=f"documents.{place}.text")
-    if document.document_id:
-        return document
-    derived = f"doc-{sha256(document.text.encode()).hexdigest()[:24]}"
-    return NewDocument(document.text, derived, document.title, document.metadata)
+    derived = document.document_id or f"doc-{sha256(text.encode()).hexdigest()[:24]}"
+    return NewDocument(text, derived, document.title, document.metadata)
 
 
 def _refuse_twins(ids: Sequence[str]) -> None:

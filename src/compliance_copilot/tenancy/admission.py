@@ -48,7 +48,6 @@ from compliance_copilot.tenancy.cascade import (
     system_layer,
 )
 from compliance_copilot.tenancy.config_manager import layer_of
-from compliance_copilot.tenancy.context import TenantContext
 from compliance_copilot.tenancy.tenants import unknown_tenant
 
 LEASE_GRACE_SECONDS = 10.0
@@ -126,10 +125,8 @@ class Admission:
 
         A repeat of an Idempotency-Key whose first request still runs waits for it.
         Raises UnknownTenant, Unauthenticated, Forbidden, InvalidRequest (an override),
-        LimitReached, BudgetExhausted, Conflict, Gone, StoreUnavailable, and TenantMismatch when
-        another tenant is bound than the one asked for.
+        LimitReached, BudgetExhausted, Conflict, Gone, StoreUnavailable.
         """
-        TenantContext.verify(tenant_id)
         deadline = Deadline.after(ask.timeout_seconds)
         patience = Deadline.after(min(ask.timeout_seconds / 2, _WAIT_SECONDS))
         pause = _FIRST_POLL_SECONDS
