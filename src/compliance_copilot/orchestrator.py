@@ -12,6 +12,7 @@ from uuid import UUID
 
 from compliance_copilot.billing.ledger import UsageLedger
 from compliance_copilot.billing.metering import Meter, Metering, Settlement
+from compliance_copilot.billing.statements import Statements
 from compliance_copilot.core.errors import DeadlineExceeded, InvalidRequest, NotInitialized
 from compliance_copilot.core.replies import ingest_body, query_body
 from compliance_copilot.core.vocabulary import (
@@ -75,6 +76,7 @@ class Rooms:
     ingestion: Ingestion
     documents: DocumentStore
     usage: UsageLedger
+    statements: Statements
     config: ConfigManager
     skipped: Callable[[Operation], str | None]
 
@@ -117,6 +119,11 @@ class ComplianceCopilotSaaS:
     def usage(self) -> UsageLedger:
         """The ledger, for reading."""
         return self._rooms.usage
+
+    @property
+    def statements(self) -> Statements:
+        """The tenants' months, as an invoice has them."""
+        return self._rooms.statements
 
     async def query(
         self,

@@ -22,6 +22,7 @@ from compliance_copilot.billing.journal import Journal
 from compliance_copilot.billing.ledger import UsageLedger
 from compliance_copilot.billing.metering import Metering
 from compliance_copilot.billing.prices import PriceBook, load_price_book
+from compliance_copilot.billing.statements import Statements
 from compliance_copilot.billing.sweeping import sweeping
 from compliance_copilot.core.errors import SetupError
 from compliance_copilot.orchestrator import (
@@ -173,6 +174,7 @@ def _assemble(
         ingestion=Ingestion(database, embedder),
         documents=DocumentStore(database),
         usage=UsageLedger(database),
+        statements=Statements(database),
         config=config,
         skipped=skipped,
     )

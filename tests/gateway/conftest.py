@@ -12,6 +12,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from compliance_copilot.billing.statements import Statement, StatementLine, month_of
 from compliance_copilot.core.clock import new_id
 from compliance_copilot.core.errors import CopilotError, NotFound, UnknownTenant
 from compliance_copilot.core.vocabulary import (
@@ -207,11 +208,21 @@ class Usage:
         return [], None
 
 
+class MonthlyStatements:
+    async def draw(self, tenant_id: str, month: str) -> Statement:
+        line = StatementLine("query", "openai", "m", "v1", 2, 200, 0, 50, 42, 0, 0, 0, 0)
+        start, end = month_of(month)
+        return Statement(
+            TenantId(tenant_id), month, start, end, "USD", 42, "0.000042", True, (), 0, 0, 0,
+            (line,),
+        )  # fmt: skip
+
+
 class Copilot:
     """Answers every call with fixed values, or raises what it was told to."""
 
     def __init__(self) -> None:
-        self.documents, self.usage = Documents(), Usage()
+        self.documents, self.usage, self.statements = Documents(), Usage(), MonthlyStatements()
         self.calls: list[tuple[Any, ...]] = []
         self.fault: BaseException | None = None
         self.reply: Any = None

@@ -33,6 +33,7 @@ def fits(model: type[BaseModel], content: bytes) -> None:
         ("GET", "/documents/a", None, 200, record_schemas.DocumentInfoBody),
         ("GET", "/documents/a/versions", None, 200, record_schemas.VersionList),
         ("GET", "/usage", None, 200, record_schemas.UsageList),
+        ("GET", "/usage/statement?month=2026-11", None, 200, record_schemas.StatementBody),
         ("GET", "/whoami", None, 200, record_schemas.WhoAmI),
         ("GET", f"{TENANT}/keys", None, 200, record_schemas.KeyList),
         (

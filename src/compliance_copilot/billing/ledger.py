@@ -6,10 +6,11 @@ from typing import Any
 from uuid import UUID
 
 from compliance_copilot.core.clock import utc_now
-from compliance_copilot.core.errors import InvalidRequest
+from compliance_copilot.core.errors import InvalidRequest, NotFound
 from compliance_copilot.core.vocabulary import TenantId, UsageSummary
 from compliance_copilot.storage.database import Database, Row
 
+_CORRECT = "SELECT append_correction($1, $2, $3, $4) AS attempt"
 _SUMMARY = "SELECT * FROM usage_summary($1, $2, $3)"
 _PAGE = """
     SELECT request_id, attempt, operation, provider, model, provider_model, provider_response_id,
@@ -75,6 +76,21 @@ class UsageLedger:
         values: dict[str, Any] = dict(rows[0])
         values["avg_latency_ms"] = values["avg_latency_ms"] or 0.0
         return UsageSummary(tenant_id=tenant_id, time_window_hours=hours, **values)
+
+    async def append_correction(
+        self, tenant_id: TenantId, request_id: UUID, micro_usd: int, *, reason: str
+    ) -> int:
+        """Append a row that corrects what a request cost, on today's date; return its attempt.
+
+        Nothing is ever changed backwards. Raises NotFound.
+        """
+        rows = await self._database.call(
+            tenant_id, _CORRECT, request_id, micro_usd, f"correction: {reason}"
+        )
+        attempt: int | None = rows[0]["attempt"]
+        if attempt is None:
+            raise NotFound("No such request in the ledger.", kind="usage_event")
+        return attempt
 
     async def list(
         self,

@@ -106,6 +106,12 @@ def documented(
     }
 
 
+def or_text(told: dict[str, Any], media_type: str) -> dict[str, Any]:
+    """Return what `documented` gave, with a text of this type as another form of the reply."""
+    told["responses"][told["status_code"]]["content"] = {media_type: {"schema": {"type": "string"}}}
+    return told
+
+
 def _request_body(accepts: type[BaseModel]) -> dict[str, Any]:
     reference = {"$ref": _REFERENCE.format(model=accepts.__name__)}
     required = any(field.is_required() for field in accepts.model_fields.values())

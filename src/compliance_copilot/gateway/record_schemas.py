@@ -73,6 +73,42 @@ class UsageEventBody(BaseModel):
     settled_at: datetime | None
 
 
+class StatementLineBody(BaseModel):
+    """All events of one operation, provider, model and price version."""
+
+    operation: str
+    provider: str
+    model: str
+    price_version: str
+    events: int
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+    cost_micro_usd: int
+    unpriced_events: int
+    estimated_events: int
+    open_events: int
+    interrupted_events: int
+
+
+class StatementBody(BaseModel):
+    """A month of a tenant; the lines add up to the total, and the total is the ledger's."""
+
+    tenant_id: str
+    month: str
+    period_start: datetime
+    period_end: datetime
+    currency: Literal["USD"]
+    total_micro_usd: int
+    total_usd: str
+    complete: bool
+    reasons: list[str]
+    unpriced_events: int
+    open_events: int
+    interrupted_events: int
+    lines: list[StatementLineBody]
+
+
 class UsageList(BaseModel):
     """A page of the ledger."""
 
