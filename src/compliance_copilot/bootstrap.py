@@ -98,7 +98,7 @@ async def _load_examples(service: Service, settings: Settings) -> None:
             scopes = FIRST_KEY_SCOPES
             key = await service.keys.create(tenant_id, name="examples", scopes=scopes)
             secret = key.secret
-        write_key(settings.data_dir, tenant_id, secret)
+        write_key(key_folder(settings.data_dir), tenant_id, secret)
 
 
 def _document(entry: Mapping[str, Any]) -> NewDocument:
@@ -115,9 +115,8 @@ def key_folder(data_dir: Path) -> Path:
     return data_dir / "keys"
 
 
-def write_key(data_dir: Path, tenant_id: str, secret: str) -> Path:
+def write_key(folder: Path, tenant_id: str, secret: str) -> Path:
     """Keep a key in a file that only its owner can read."""
-    folder = key_folder(data_dir)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{tenant_id}.key"
     path.unlink(missing_ok=True)

@@ -89,8 +89,8 @@ async def open_service(settings: Settings | None = None) -> AsyncIterator[Servic
     async with AsyncExitStack() as stack:
         embedder = WordllamaEmbedder()
         warming = asyncio.create_task(asyncio.to_thread(embedder.warm))
-        addresses = await stack.enter_async_context(_open_server(settings))
-        await _bring_up_to_date(addresses, prices)
+        addresses = await stack.enter_async_context(open_server(settings))
+        await bring_up_to_date(addresses, prices)
         database = await stack.enter_async_context(
             open_database(addresses.serving, max_connections=settings.database_pool_size)
         )
@@ -130,7 +130,8 @@ def _refuse_unbuilt(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def _open_server(settings: Settings) -> AsyncIterator[Addresses]:
+async def open_server(settings: Settings) -> AsyncIterator[Addresses]:
+    """Give the database's addresses; the embedded server runs while the context lasts."""
     if settings.database_url is not None:
         owner = settings.database_owner_url
         serving = settings.database_url.get_secret_value()
@@ -146,7 +147,8 @@ async def _open_server(settings: Settings) -> AsyncIterator[Addresses]:
         )
 
 
-async def _bring_up_to_date(addresses: Addresses, prices: PriceBook) -> None:
+async def bring_up_to_date(addresses: Addresses, prices: PriceBook) -> None:
+    """Migrate as the owner. Raises SetupError when the schema is behind and no owner is named."""
     if addresses.owner is not None:
         role = unquote(urlsplit(addresses.serving).username or "") or SERVING_ROLE
         await migrations.migrate(addresses.owner, role=role, password=addresses.password)

@@ -1,10 +1,22 @@
 """The command line: the same verbs and words as the API. Heavy imports stay inside commands."""
 
 import sys
+from typing import Annotated
 
 import typer
 
-from compliance_copilot.cli import data, keys, operate, tenants
+from compliance_copilot.cli import (
+    ask,
+    bootstrap,
+    config,
+    doctor,
+    ingest,
+    keys,
+    migrate,
+    serve,
+    tenants,
+    usage,
+)
 from compliance_copilot.core.errors import CopilotError
 
 app = typer.Typer(
@@ -13,10 +25,32 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-operate.add_to(app)
-data.add_to(app)
-app.add_typer(tenants.app, name="tenants", help="Create, list and change tenants.")
+for part in (serve, migrate, bootstrap, doctor, ingest, ask):
+    part.add_to(app)
+app.add_typer(tenants.app, name="tenants", help="Create, list, change and end tenants.")
 app.add_typer(keys.app, name="keys", help="Make, list, rotate and revoke a tenant's keys.")
+app.add_typer(config.app, name="config", help="Show and set what holds for a tenant's questions.")
+app.add_typer(usage.app, name="usage", help="Read a tenant's ledger: sums, and row by row.")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from compliance_copilot import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Print the version and leave."
+        ),
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
 
 
 def main() -> None:

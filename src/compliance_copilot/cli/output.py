@@ -1,9 +1,10 @@
-"""How commands show what they found: a table for people, JSON for programs."""
+"""How commands run inside the service, and how they show what they found: a table or JSON."""
 
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
+from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 import orjson
@@ -12,34 +13,59 @@ from rich.console import Console
 from rich.table import Table
 
 from compliance_copilot.orchestrator import Service
-from compliance_copilot.wiring import open_service
+from compliance_copilot.settings import load_settings
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+TenantOption = Annotated[str, typer.Option("--tenant", help="The tenant's id.")]
+TenantArgument = Annotated[str, typer.Argument(help="The tenant's id, e.g. acme_corp.")]
 T = TypeVar("T")
-console = Console(soft_wrap=True)
+_PIPE_COLUMNS = 200  # a pipe has no width of its own; 80 would cut ids in two
+console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
 
 
-def with_service(work: Callable[[Service], Awaitable[T]]) -> T:
-    """Run one piece of work inside the service; it may run beside a serving one."""
+def with_service(work: Callable[[Service], Awaitable[T]], *, examples: bool = True) -> T:
+    """Run one piece of work inside the service; it may run beside a serving one.
+
+    `examples=False`: an empty database stays without the example tenants.
+    """
+    from compliance_copilot.wiring import open_service
+
+    settings = load_settings() if examples else load_settings(load_examples=False)
 
     async def run() -> T:
-        async with open_service() as service:
+        async with open_service(settings) as service:
             return await work(service)
 
     return asyncio.run(run())
 
 
-def show(value: Any, *, as_json: bool, columns: Sequence[str] = ()) -> None:
-    """Print records as a table of these columns, or anything as JSON."""
-    if as_json or not columns:
-        sys.stdout.write(orjson.dumps(value, default=_plain, option=orjson.OPT_INDENT_2).decode())
-        sys.stdout.write("\n")
+def show(records: Sequence[Any], *, as_json: bool, name: str, columns: Sequence[str]) -> None:
+    """Print records as a table of these columns, or whole as JSON: `{name: [...]}`."""
+    if as_json:
+        show_json({name: [_mapping(record) for record in records]})
         return
     table = Table(*columns)
-    for record in value:
+    for record in records:
         fields = _mapping(record)
         table.add_row(*(_cell(fields.get(column)) for column in columns))
     console.print(table)
+
+
+def show_one(record: Any, *, as_json: bool) -> None:
+    """Print one record: a line per field, or JSON."""
+    if as_json:
+        show_json(record)
+        return
+    table = Table(show_header=False, box=None)
+    for field, value in _mapping(record).items():
+        table.add_row(f"[bold]{field}[/bold]", _cell(value))
+    console.print(table)
+
+
+def show_json(value: Any) -> None:
+    """Print a value as JSON."""
+    sys.stdout.write(orjson.dumps(value, default=_plain, option=orjson.OPT_INDENT_2).decode())
+    sys.stdout.write("\n")
 
 
 def pairs(values: Sequence[str]) -> dict[str, Any]:
@@ -63,9 +89,19 @@ def _mapping(record: Any) -> Mapping[str, Any]:
 
 
 def _cell(value: Any) -> str:
+    from rich.markup import escape
+
     if value is None:
         return ""
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if isinstance(value, Mapping):
+        return "\n".join(f"{name} = {_cell(part)}" for name, part in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_cell, value))
+    if isinstance(value, datetime):
+        return value.isoformat(sep=" ", timespec="seconds")
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return escape(str(value))
 
 
 def _plain(value: Any) -> Any:
