@@ -113,6 +113,27 @@ FAULTS = (
         "        verify_tenant(principal, tenant_id)\n", "        pass\n",
     ),
     code(
+        "query string's tenant trusted", "gateway/routes/usage.py",
+        "        verify_tenant(principal, named)\n        return principal.tenant_id\n",
+        "        return TenantId(named or principal.tenant_id)\n",
+    ),
+    code(
+        "one route without a key", "gateway/routes/metrics.py", "tenant_id: UsageReader",
+        "tenant_id: str",
+    ),
+    code(
+        "session SET of the presented key", "storage/migrations/sql/0003_admission.sql",
+        "encode(p_key_hash, 'hex'), true)", "encode(p_key_hash, 'hex'), false)",
+    ),
+    code(
+        "keys of ended tenants honoured", "storage/migrations/sql/0003_admission.sql",
+        "IF v_status = 'deleted' THEN RETURN; END IF;", "",
+    ),
+    code(
+        "a cancelled waiter ends another tenant's write", "tenancy/config_manager.py",
+        "asyncio.shield(self._task)", "self._task",
+    ),
+    code(
         "scope unchecked on one route", "gateway/routes/documents.py",
         "request: Request, caller: DocumentWriter, document_id",
         "request: Request, caller: DocumentReader, document_id",

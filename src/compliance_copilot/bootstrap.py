@@ -17,8 +17,9 @@ from compliance_copilot.core.vocabulary import NewDocument, TenantId
 from compliance_copilot.orchestrator import Service
 from compliance_copilot.settings import PROJECT_ROOT, Settings
 from compliance_copilot.storage.database import Database
+from compliance_copilot.tenancy.cascade import checked_config, checked_limits
 from compliance_copilot.tenancy.keys import FIRST_KEY_SCOPES
-from compliance_copilot.tenancy.tenants import NewTenant, TenantChange
+from compliance_copilot.tenancy.tenants import NewTenant, Tenant, TenantChange
 
 SET_BY = "bootstrap"
 
@@ -60,11 +61,23 @@ async def apply_tenants(service: Service, tenants: list[NewTenant]) -> dict[Tena
             secrets[tenant.tenant_id] = key.secret if key else None
         except Conflict:
             tenant_id = TenantId(new.tenant_id)
-            change = TenantChange(name=new.name, limits=new.limits)
-            await service.tenants.update(tenant_id, change)
-            await service.config.update_tenant_config(tenant_id, set_by=SET_BY, **new.config)
+            await _update(service, await service.tenants.require(tenant_id), new)
             secrets[tenant_id] = None
     return secrets
+
+
+async def _update(service: Service, present: Tenant, new: NewTenant) -> None:
+    """Write what differs and nothing else: who set a value and when stays true."""
+    config = _differing(checked_config(new.config), present.config)
+    limits = _differing(checked_limits(new.limits), present.limits)
+    if limits or new.name != present.name:
+        await service.tenants.update(present.tenant_id, TenantChange(new.name, limits=limits))
+    if config:
+        await service.config.update_tenant_config(present.tenant_id, set_by=SET_BY, **config)
+
+
+def _differing(wanted: Mapping[str, Any], present: Mapping[str, Any]) -> dict[str, Any]:
+    return {n: v for n, v in wanted.items() if n not in present or present[n] != v}
 
 
 async def first_start(service: Service, database: Database, settings: Settings) -> None:

@@ -81,8 +81,7 @@ async def random_operations(
             )[0]
             task = asyncio.create_task(_operate(service, tenant, kind, random_numbers))
             if random_numbers.random() < cancelled_share:
-                for _ in range(random_numbers.randrange(12)):
-                    await asyncio.sleep(0)
+                await _wait_anywhere(task, random_numbers)
                 task.cancel()
             try:
                 seen = await task
@@ -99,6 +98,15 @@ async def random_operations(
 
     await asyncio.gather(*(worker() for _ in range(at_once)))
     return tally
+
+
+async def _wait_anywhere(task: asyncio.Task[Any], random_numbers: random.Random) -> None:
+    """Wait for some turns of the loop or some milliseconds: early awaits are met, and late ones."""
+    if random_numbers.random() < 0.5:
+        for _ in range(random_numbers.randrange(12)):
+            await asyncio.sleep(0)
+    else:
+        await asyncio.wait({task}, timeout=random_numbers.uniform(0, 0.03))
 
 
 async def _operate(
@@ -142,15 +150,16 @@ def _foreign(tenant: TenantId, kind: str, seen: Any) -> list[str]:
 
 
 async def leftovers(database: Database, connections: int) -> list[str]:
-    """Return what tenant each pooled connection still carries; all must be empty."""
+    """Return what tenant or key each pooled connection still carries; all must be empty."""
 
     async def look() -> str:
         rows = await database.call_platform(
-            "SELECT coalesce(current_setting('app.tenant_id', true), '') AS tenant, pg_sleep(0.05)"
+            "SELECT coalesce(current_setting('app.tenant_id', true), '')"
+            " || coalesce(current_setting('app.key_hash', true), '') AS carried, pg_sleep(0.05)"
         )
-        return str(rows[0]["tenant"])
+        return str(rows[0]["carried"])
 
-    return [t for t in await asyncio.gather(*(look() for _ in range(connections))) if t]
+    return [c for c in await asyncio.gather(*(look() for _ in range(connections))) if c]
 
 
 QUESTIONS = (

@@ -5,7 +5,7 @@ import pytest
 
 from compliance_copilot.core.errors import SetupError
 from compliance_copilot.storage.database import Database, open_database
-from tests.conftest import ROLE, Server
+from tests.conftest import PASSWORD, ROLE, Server
 
 TENANT_TABLES = """
     SELECT c.oid, c.relname, c.relrowsecurity, c.relforcerowsecurity
@@ -134,3 +134,31 @@ async def test_a_role_that_the_walls_do_not_bind_is_refused_in_one_line(
         await owner.execute("DROP ROLE too_mighty")
     async with open_database(server.serving_dsn(database_name)) as database:
         assert await database.call_platform("SELECT 1 AS one")
+
+
+async def test_a_role_that_may_become_mighty_or_starts_inside_a_tenant_is_refused(
+    server: Server, database_name: str, owner: asyncpg.Connection
+) -> None:
+    name = f"copilot_{database_name[-12:]}"
+    login = server.serving_dsn(database_name).replace(ROLE, name, 1)
+    await owner.execute(f"CREATE ROLE {name}_group BYPASSRLS")
+    await owner.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'")
+    try:
+        async with open_database(login) as database:
+            assert await database.call_platform("SELECT 1 AS one")
+        for given, taken, words in (
+            (f"GRANT {name}_group TO {name}", f"REVOKE {name}_group FROM {name}", "may become"),
+            (
+                f"ALTER ROLE {name} SET app.tenant_id = 'alpha'",
+                f"ALTER ROLE {name} RESET app.tenant_id",
+                "inside a tenant",
+            ),
+        ):
+            await owner.execute(given)
+            with pytest.raises(SetupError) as refused:
+                async with open_database(login):
+                    pass
+            assert words in refused.value.detail
+            await owner.execute(taken)
+    finally:
+        await owner.execute(f"DROP ROLE {name}; DROP ROLE {name}_group")

@@ -183,6 +183,35 @@ class TestBillingLag:
         assert await service.tenants._database.call(tenant, sums) == []
 
 
+async def test_a_cancelled_request_takes_no_other_tenants_started_write_away(
+    service: Service,
+) -> None:
+    first, second = await drills.make_tenants(service, 2)
+    service.config.update_tenant_config(first, top_k=3)
+    waiting = asyncio.create_task(service.copilot.query(second, QUESTION))
+    await asyncio.sleep(0)  # it waits for the write of the first tenant now
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await service.copilot.query(second, QUESTION)
+    _, explained = await service.config.explain(first)
+    assert explained["top_k"].value == 3
+
+
+async def test_an_awaited_write_that_fails_is_met_by_nobody_else(service: Service) -> None:
+    (tenant,) = await drills.make_tenants(service, 1)
+    results = await asyncio.gather(
+        _write(service, "nobody"),
+        *(service.copilot.query(tenant, QUESTION) for _ in range(5)),
+        return_exceptions=True,
+    )
+    assert isinstance(results[0], UnknownTenant)
+    assert not [result for result in results[1:] if isinstance(result, BaseException)]
+
+
+async def _write(service: Service, tenant_id: str) -> int:
+    return await service.config.update_tenant_config(tenant_id, top_k=3)
+
+
 async def test_a_broken_document_and_a_bad_configuration_stop_nobody_else(
     service: Service,
 ) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import asyncpg
 import pytest
@@ -255,6 +255,34 @@ async def test_bootstrapping_from_a_file_twice_changes_nothing_the_second_time(
     second = await bootstrap.apply_tenants(service, tenants)
     assert set(second.values()) == {None}
     after = [await service.tenants.require(TenantId(t.tenant_id)) for t in tenants]
-    assert [(t.config, t.limits, t.name) for t in before] == [
-        (t.config, t.limits, t.name) for t in after
-    ]
+    assert after == before
+    renamed = [replace(tenants[0], name="Renamed"), *tenants[1:]]
+    await bootstrap.apply_tenants(service, renamed)
+    again = [await service.tenants.require(TenantId(t.tenant_id)) for t in tenants]
+    assert again[0].name == "Renamed"
+    assert again[0].version == after[0].version + 1
+    assert again[1:] == after[1:]
+
+
+async def test_what_a_tenant_has_set_keeps_its_setter_when_the_file_is_applied_again(
+    service: Service,
+) -> None:
+    file = [NewTenant("acme", "Acme", {"top_k": 4}, {})]
+    await bootstrap.apply_tenants(service, file)
+    await service.config.update_tenant_config("acme", set_by="someone", temperature=0.7, top_k=4)
+    await bootstrap.apply_tenants(service, file)
+    _, explained = await service.config.explain(TenantId("acme"))
+    assert explained["temperature"].set_by == "someone"
+    assert explained["top_k"].set_by == "someone"
+    await bootstrap.apply_tenants(service, [NewTenant("acme", "Acme", {"top_k": 6}, {})])
+    _, explained = await service.config.explain(TenantId("acme"))
+    assert (explained["top_k"].value, explained["top_k"].set_by) == (6, "bootstrap")
+
+
+async def test_a_key_made_while_its_tenant_is_ended_opens_nothing(service: Service) -> None:
+    await make_customer(service, "acme")
+    late = await service.keys.create(TenantId("acme"), name="late", scopes=(Scope.QUERY,))
+    assert await service.keys.identify(late.secret, fresh=True) is not None
+    await service.tenants.delete(TenantId("acme"))
+    late = await service.keys.create(TenantId("acme"), name="later", scopes=(Scope.QUERY,))
+    assert await service.keys.identify(late.secret, fresh=True) is None

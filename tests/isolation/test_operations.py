@@ -20,6 +20,9 @@ async def test_random_operations_with_cancellations_show_no_foreign_row(
     assert tally.foreign == []
     assert tally.done["cancelled"] > 200
     assert tally.done["query"] > 100
+    customer = await make_customer(service, "presenting")
+    for _ in range(8):
+        assert await service.keys.identify(customer.key, fresh=True) is not None
     assert await drills.leftovers(service.tenants._database, 4) == []
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import httpx
 import pytest
 
@@ -61,8 +62,20 @@ async def test_the_matrix_covers_every_route_that_takes_a_body(world: World) -> 
     assert len(known) >= 20
 
 
-@pytest.mark.parametrize("kind", ["none", "typo", "revoked", "garbage"])
-async def test_without_a_valid_key_every_route_answers_401(world: World, kind: str) -> None:
+async def test_every_route_that_is_not_open_declares_its_keys_and_scopes(world: World) -> None:
+    for method, path, operation in routes(world):
+        assert operation.get("security"), f"{method} {path}"
+        assert operation.get("x-scopes"), f"{method} {path}"
+    served = {
+        route.path for route in world.application.routes if getattr(route, "methods", None)
+    } - set(world.application.openapi()["paths"])
+    assert {path for path in served if not path.startswith("/docs")} <= {*OPEN, "/"}
+
+
+@pytest.mark.parametrize("kind", ["none", "typo", "revoked", "expired", "garbage"])
+async def test_without_a_valid_key_every_route_answers_401(
+    world: World, kind: str, owner: asyncpg.Connection
+) -> None:
     service: Service = world.application.state.gateway.service
     headers = {"Authorization": f"Bearer {world.alpha.key}"}
     if kind == "none":
@@ -77,7 +90,10 @@ async def test_without_a_valid_key_every_route_answers_401(world: World, kind: s
         warm = await call(world, "POST", "/query", headers)
         assert warm.status_code == 200
         for key in await service.keys.list(world.alpha.tenant_id):
-            await service.keys.revoke(world.alpha.tenant_id, key.key_id)
+            if kind == "revoked":
+                await service.keys.revoke(world.alpha.tenant_id, key.key_id)
+        if kind == "expired":
+            await owner.execute("UPDATE api_keys SET expires_at = now()")
     for method, path, _ in routes(world):
         reply = await call(world, method, path, headers, **own_names("alpha"))
         assert reply.status_code == 401, f"{method} {path}: {reply.status_code}"
@@ -130,6 +146,50 @@ async def test_another_tenants_id_in_a_body_is_403_and_ones_own_is_not(world: Wo
             assert reply.status_code == expected, f"{path} {name}: {reply.text}"
 
 
+async def test_another_tenants_id_in_a_query_string_is_403_and_ones_own_is_not(
+    world: World,
+) -> None:
+    seen = 0
+    for method, path, operation in routes(world):
+        if not any(p["name"] == "tenant_id" and p["in"] == "query" for p in _parameters(operation)):
+            continue
+        for name, expected in (("alpha", 403), ("no-such-tenant", 403), ("beta", 200)):
+            reply = await world.client.request(
+                method, path, params={"tenant_id": name}, headers=world.beta.headers
+            )
+            assert reply.status_code == expected, f"{path} {name}: {reply.text}"
+        seen += 1
+    assert seen >= 1
+
+
+async def test_an_idempotency_key_of_another_tenant_repeats_nothing(world: World) -> None:
+    body = BODIES["POST /query"]
+    replies = {}
+    for customer in (world.alpha, world.beta, world.alpha):
+        headers = {**customer.headers, "Idempotency-Key": "the-same"}
+        reply = await world.client.post("/query", json=body, headers=headers)
+        assert reply.status_code == 200
+        assert reply.json()["metadata"]["tenant_id"] == customer.tenant_id
+        before = replies.setdefault(customer.tenant_id, reply)
+        assert before.content == reply.content
+    assert reply.headers["Idempotency-Replayed"] == "true"
+    assert "Idempotency-Replayed" not in replies["beta"].headers
+
+
+async def test_a_cursor_of_another_tenant_gives_rows_of_ones_own(world: World) -> None:
+    for customer in (world.alpha, world.beta):
+        for _ in range(2):
+            await call(world, "POST", "/query", customer.headers)
+    page = await world.client.get("/usage", params={"limit": 1}, headers=world.alpha.headers)
+    cursor = page.json()["next_cursor"]
+    own = await world.client.get("/usage", headers=world.beta.headers)
+    seen = await world.client.get("/usage", params={"cursor": cursor}, headers=world.beta.headers)
+    known = {event["request_id"] for event in own.json()["events"]}
+    assert {event["request_id"] for event in seen.json()["events"]} <= known
+    more = await world.client.get("/usage", params={"cursor": cursor}, headers=world.alpha.headers)
+    assert more.json()["events"]
+
+
 async def test_another_tenants_object_and_an_unknown_one_are_answered_alike(world: World) -> None:
     service: Service = world.application.state.gateway.service
     foreign_key = (await service.keys.list(world.alpha.tenant_id))[0].key_id
@@ -168,3 +228,7 @@ def alike(one: httpx.Response, other: httpx.Response) -> bool:
         body.pop("request_id")
         bodies.append((reply.status_code, body))
     return bodies[0] == bodies[1]
+
+
+def _parameters(operation: dict[str, Any]) -> list[dict[str, Any]]:
+    return operation.get("parameters", [])

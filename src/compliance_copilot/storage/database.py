@@ -156,13 +156,18 @@ async def _refuse_unsafe(pool: asyncpg.Pool) -> None:
     role = await pool.fetchrow(
         "SELECT rolname, rolsuper, rolbypassrls, EXISTS (SELECT FROM pg_class c"
         " WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r'"
-        " AND pg_has_role(current_user, c.relowner, 'MEMBER')) AS owns"
+        " AND pg_has_role(current_user, c.relowner, 'MEMBER')) AS owns,"
+        " EXISTS (SELECT FROM pg_roles m WHERE (m.rolsuper OR m.rolbypassrls)"
+        " AND pg_has_role(current_user, m.oid, 'MEMBER')) AS becomes,"
+        " coalesce(current_setting('app.tenant_id', true), '') <> '' AS entered"
         " FROM pg_roles WHERE rolname = current_user"
     )
     for fault, words in (
         ("rolsuper", "is a superuser"),
         ("rolbypassrls", "has BYPASSRLS"),
         ("owns", "owns the tables"),
+        ("becomes", "may become a superuser or a role with BYPASSRLS"),
+        ("entered", "starts inside a tenant (app.tenant_id is set)"),
     ):
         if role[fault]:
             raise SetupError(

@@ -51,9 +51,17 @@ class PendingWrite:
         pending.add(self)
 
     def __await__(self) -> Generator[Any, None, int]:
-        """Give the new version, or raise what the write met."""
+        """Give the new version, or raise what the write met.
+
+        It is the waiter's from here on, and nobody else waits for it or meets its error. A waiter
+        that is cancelled takes nothing away: the write goes on and is pending again.
+        """
         self._pending.discard(self)
-        return self._task.__await__()
+        try:
+            return (yield from asyncio.shield(self._task).__await__())
+        except asyncio.CancelledError:
+            self._pending.add(self)
+            raise
 
 
 class ConfigManager:

@@ -22,6 +22,7 @@ BEGIN
     END IF;
     PERFORM set_config('app.tenant_id', v_key.tenant_id, true);
     SELECT t.status INTO v_status FROM tenants t WHERE t.tenant_id = v_key.tenant_id;
+    IF v_status = 'deleted' THEN RETURN; END IF;  -- a key made while the tenant was ended
     UPDATE api_keys k SET last_used_at = now()
     WHERE k.tenant_id = v_key.tenant_id AND k.id = v_key.id
       AND (k.last_used_at IS NULL OR k.last_used_at < now() - interval '1 minute');
