@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 
 from benchmarks.harness import (
@@ -113,7 +114,7 @@ async def _disturb(
             load.service.kill()
             await load.service.start()
         elif options.kill == "database":
-            _kill(base.pid)
+            await _kill(base)
         else:
             await base.stop()
             await asyncio.sleep(options.down_seconds)
@@ -129,8 +130,21 @@ async def _answered_beyond(load: Load, number: float) -> None:
         await asyncio.sleep(0.005)
 
 
-def _kill(pid: int) -> None:
+async def _kill(base: Base) -> None:
+    """Kill the server that this drill started, and see it come back."""
+    pid = base.pid
+    # A pid in a file may be anyone's by now.
+    assert os.readlink(f"/proc/{pid}/cwd").startswith(str(base.folder)), "not the drill's server"
     os.kill(pid, signal.SIGKILL)
+    back = await until(lambda: _serves_anew(base, pid), seconds=30.0)
+    assert back is not None, "the server did not come back"
+
+
+async def _serves_anew(base: Base, old_pid: int) -> bool:
+    try:
+        return base.pid != old_pid and await base.value("SELECT 1") == 1
+    except (OSError, asyncpg.PostgresError, StopIteration, IndexError):
+        return False
 
 
 async def _all_closed(base: Base) -> bool:
