@@ -1,11 +1,13 @@
 """bootstrap: the tenants of a file, created or updated."""
 
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from compliance_copilot.cli.output import Json, show, with_service
+from compliance_copilot.core.errors import SetupError
 
 _HELP = """Create or update the tenants of a file; safe to repeat.
 
@@ -31,6 +33,8 @@ def bootstrap(
     from compliance_copilot.bootstrap import apply_tenants, load_tenants, write_key
 
     tenants = load_tenants(file)
+    if keys_dir:
+        _require_writable(keys_dir)  # before there are keys that could be lost
     secrets = with_service(lambda s: apply_tenants(s, tenants), examples=False)
     rows: list[dict[str, Any]] = []
     for tenant_id, secret in secrets.items():
@@ -43,3 +47,13 @@ def bootstrap(
     where = ["key_file"] if keys_dir else ["key"]
     columns = ["tenant_id", "status", *(where if any(secrets.values()) else [])]
     show(rows, as_json=as_json, name="tenants", columns=columns)
+
+
+def _require_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise SetupError(
+            f"--keys-dir {folder} cannot be written ({error.strerror}); name another folder."
+        ) from error

@@ -164,17 +164,11 @@ def _text_of(path: Path, outcome: Outcome, taken: dict[str, str]) -> str | None:
             reason = f"It cannot be read ({error.strerror})."
         else:
             taken[outcome.document_id or ""] = str(path)
-            reason = _flaw(text)
-            if reason is None:
+            if "\x00" not in text:
                 return text
+            reason = "It holds a NUL character, so it is not text."
     outcome.fail(reason)
     return None
-
-
-def _flaw(text: str) -> str | None:
-    if "\x00" in text:
-        return "It holds a NUL character, so it is not text."
-    return None if text.strip() else "It is empty."
 
 
 def _refusal(path: Path, document_id: str, taken: dict[str, str]) -> str | None:

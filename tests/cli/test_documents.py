@@ -1,0 +1,89 @@
+"""ingest, ask, search, usage: a folder goes in, answers with quotes come out."""
+
+from pathlib import Path
+
+import pytest
+
+from .conftest import CommandLine
+
+LEAVE = "# Leave Policy\n\n## Days\n\nEmployees have 30 days of annual leave in each year.\n"
+TRAVEL = "# Travel Policy\n\nTrain tickets are booked in second class by the travel desk.\n"
+QUESTION = "How many days of annual leave do employees have?"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of policies, with what a walk should pass by."""
+    place = tmp_path / "policies"
+    (place / "staff").mkdir(parents=True)
+    (place / "staff" / "leave.md").write_text(LEAVE)
+    (place / "travel.txt").write_text(TRAVEL)
+    (place / "logo.png").write_bytes(b"\x89PNG")
+    (place / ".git").mkdir()
+    (place / ".git" / "notes.md").write_text("Not a policy.")
+    return place
+
+
+def statuses(files: list[dict]) -> dict[str, str]:
+    return {file["document_id"]: file["status"] for file in files}
+
+
+def test_a_folder_is_walked_and_only_what_changed_is_taken_in_again(
+    cli: CommandLine, folder: Path
+) -> None:
+    cli("tenants", "create", "folder_co")
+
+    def ingest() -> dict[str, str]:
+        return statuses(cli("ingest", folder, "--tenant", "folder_co", "--json").json["files"])
+
+    assert ingest() == {"staff:leave.md": "created", "travel.txt": "created"}
+    assert ingest() == {"staff:leave.md": "unchanged", "travel.txt": "unchanged"}
+    (folder / "travel.txt").write_text(TRAVEL.replace("second", "first"))
+    assert ingest() == {"staff:leave.md": "unchanged", "travel.txt": "updated"}
+
+
+def test_a_file_that_cannot_be_taken_in_fails_alone_and_is_named(
+    cli: CommandLine, folder: Path
+) -> None:
+    cli("tenants", "create", "broken_co")
+    (folder / "empty.md").touch()  # refused by the service, from the middle of a call
+    (folder / "latin.txt").write_bytes("Geschäftsreise".encode("latin-1"))
+    done = cli("ingest", folder, folder / "logo.png", "no-such-folder", "--tenant", "broken_co")
+    assert done.status == 1
+    assert "2 created, 4 failed" in done.out
+    for reason in ("text is empty", "not UTF-8", "files are read", "no such file or folder"):
+        assert reason in done.out
+    (folder / "empty.md").unlink()
+    (folder / "latin.txt").unlink()
+    assert cli("ingest", folder, "--tenant", "broken_co").status == 0
+
+
+def test_a_refused_tenant_takes_nothing_in(cli: CommandLine, folder: Path) -> None:
+    done = cli("ingest", folder, "--tenant", "nobody")
+    assert done.status == 1
+    assert "2 failed" in done.out
+    assert "Traceback" not in done.err
+
+
+def test_an_answer_shows_its_quote_and_where_it_stands(cli: CommandLine, folder: Path) -> None:
+    cli("tenants", "create", "asking_co")
+    cli("ingest", folder, "--tenant", "asking_co")
+    shown = cli.process("ask", QUESTION, "--tenant", "asking_co", "--retrieval-mode", "hybrid")
+    quote = "Employees have 30 days of annual leave in each year."
+    start = LEAVE.index(quote)
+    assert f'[1] "{quote}"' in shown.out
+    assert f"version 1, characters {start}-{start + len(quote)}" in shown.out
+    assert "Leave Policy" in shown.out
+
+    body = cli("ask", QUESTION, "--tenant", "asking_co", "--top-k", "1", "--json").json
+    citation = body["citations"][0]
+    assert LEAVE[citation["start"] : citation["end"]] == citation["quote"]
+    assert len(body["sources"]) == 1
+    found = cli("search", "train tickets", "--tenant", "asking_co", "--json").json["results"]
+    assert found[0]["document_id"] == "travel.txt"
+
+    used = cli("usage", "show", "asking_co", "--json").json
+    assert used["total_queries"] == 2
+    events = cli("usage", "events", "asking_co", "--operation", "query", "--json").json["events"]
+    assert [event["state"] for event in events] == ["settled", "settled"]
+    assert "nobody" in cli("usage", "show", "nobody").complaint
