@@ -3,5 +3,5 @@ $ErrorActionPreference = "Stop"
 Set-Location (Join-Path $PSScriptRoot "..")
 . scripts/install.ps1
 $env:PYTHONPATH = "."
-& .venv/Scripts/python -m pytest -q @args
+& .venv/Scripts/python -m pytest -q -n 2 @args
 exit $LASTEXITCODE
