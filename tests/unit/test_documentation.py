@@ -25,7 +25,7 @@ STEPS = (
     ("stamp", r"> \.venv/installed$|Set-Content -NoNewline \.venv/installed"),
     ("import path", r'PYTHONPATH ?= ?"?\."?$'),
     ("serve", r"compliance-copilot serve (\"\$@\"|@args)$"),
-    ("test", r"python -m pytest -q (\"\$@\"|@args)$"),
+    ("test", r"python -m pytest -q -n 2 (\"\$@\"|@args)$"),
 )
 INSTALLING = ["project folder", "version check", "venv", "install", "stamp"]
 
