@@ -117,9 +117,9 @@ def test_a_planted_quote_is_found_where_it_stands(
         assert text[found.start - start : found.end - start] == found.text
 
 
-@given(before=words, quote=words, after=words)
+# Begun with a word, so that every quote has something to be found by.
+@given(before=words, quote=words.map("rule ".__add__), after=words)
 def test_a_quote_in_other_typography_is_found_verbatim(before: str, quote: str, after: str) -> None:
-    assume(len(re.findall(r"\w", quote)) > 3)
     typed = re.sub(r"\s+", " ", quote).translate(
         str.maketrans({"“": '"', "”": '"', "‘": "'", "’": "'", "—": "-", "–": "-"})
     )
