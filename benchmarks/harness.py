@@ -25,6 +25,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from compliance_copilot.storage import migrations  # noqa: E402
 from compliance_copilot.storage.embedded import EmbeddedServer, open_embedded  # noqa: E402
+from compliance_copilot.storage.migrations.routines import SEARCH_PATH  # noqa: E402
 
 ROLE = "copilot_drill"
 DATABASE = "copilot_drill"
@@ -80,7 +81,7 @@ class Base:
 
     async def rows(self, statement: str, *arguments: object) -> list[Any]:
         """Return rows, seen by the owner."""
-        connection = await asyncpg.connect(self.owner)
+        connection = await asyncpg.connect(self.owner, server_settings={"search_path": SEARCH_PATH})
         try:
             return await connection.fetch(statement, *arguments)
         finally:

@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("src", "tests", "configs", "app.py", "config.py", "example_data.json", "pyproject.toml")
 PACKAGE = "src/compliance_copilot"
-LAST_SQL = f"{PACKAGE}/storage/migrations/sql/0005_retrieval.sql"
+LAST_SQL = f"{PACKAGE}/storage/migrations/sql/walls.sql"  # runs after all steps
 GRANTS = f"{PACKAGE}/storage/migrations/__init__.py"
 WALL = "tenant_id = (SELECT current_setting('app.tenant_id', true))"
 
@@ -87,7 +87,7 @@ FAULTS = (
     ),
     code("start with a mighty role", "storage/database.py", "if role[fault]:", "if not role:"),
     code(
-        "session SET in a function", "storage/migrations/sql/0005_retrieval.sql",
+        "session SET in a function", "storage/migrations/sql/routines/3_retrieval.sql",
         "PERFORM set_config('app.tenant_id', p_tenant, true)",
         "PERFORM set_config('app.tenant_id', p_tenant, false)",
     ),
@@ -122,11 +122,11 @@ FAULTS = (
         "tenant_id: str",
     ),
     code(
-        "session SET of the presented key", "storage/migrations/sql/0003_admission.sql",
+        "session SET of the presented key", "storage/migrations/sql/routines/1_admission.sql",
         "encode(p_key_hash, 'hex'), true)", "encode(p_key_hash, 'hex'), false)",
     ),
     code(
-        "keys of ended tenants honoured", "storage/migrations/sql/0003_admission.sql",
+        "keys of ended tenants honoured", "storage/migrations/sql/routines/1_admission.sql",
         "IF v_status = 'deleted' THEN RETURN; END IF;", "",
     ),
     code(
@@ -139,7 +139,7 @@ FAULTS = (
         "request: Request, caller: DocumentReader, document_id",
     ),
     code(
-        "revoked keys honoured at admission", "storage/migrations/sql/0003_admission.sql",
+        "revoked keys honoured at admission", "storage/migrations/sql/routines/1_admission.sql",
         "AND k.key_hash = r.key_hash AND k.revoked_at IS NULL", "AND k.key_hash = r.key_hash",
     ),
     code(

@@ -14,6 +14,7 @@ import asyncpg
 from benchmarks.harness import concluded, new_seed, open_base
 from compliance_copilot.core.vocabulary import TenantId
 from compliance_copilot.storage.database import Database, open_database
+from compliance_copilot.storage.migrations.routines import SEARCH_PATH
 from compliance_copilot.tenancy.tenants import NewTenant, TenantStore
 
 BATCH = 500_000
@@ -40,7 +41,7 @@ async def run(rows: int, days: float, seed: int) -> int:
     async with open_base() as base, open_database(base.serving) as database:
         new = NewTenant(tenant, "Alpha", {}, {})
         await TenantStore(database).create(new, set_by="bench")
-        owner = await asyncpg.connect(base.owner)
+        owner = await asyncpg.connect(base.owner, server_settings={"search_path": SEARCH_PATH})
         step = days * 86_400 / rows
         for first in range(0, rows, BATCH):
             last = min(first + BATCH, rows) - 1

@@ -18,6 +18,7 @@ from compliance_copilot.settings import Settings, load_settings, read_variable
 from compliance_copilot.storage import migrations
 from compliance_copilot.storage.database import Database, open_database
 from compliance_copilot.storage.embedded import open_embedded
+from compliance_copilot.storage.migrations.routines import SEARCH_PATH
 from compliance_copilot.tenancy.tenants import NewTenant
 from compliance_copilot.wiring import open_service
 
@@ -85,7 +86,8 @@ async def database(server: Server, database_name: str) -> AsyncIterator[Database
 @pytest.fixture
 async def owner(server: Server, database_name: str) -> AsyncIterator[asyncpg.Connection]:
     """The owner's connection to the same database: it sees behind row-level security."""
-    connection = await asyncpg.connect(server.owner_dsn(database_name))
+    path = {"search_path": SEARCH_PATH}
+    connection = await asyncpg.connect(server.owner_dsn(database_name), server_settings=path)
     yield connection
     await connection.close()
 

@@ -24,6 +24,7 @@ from hypothesis.stateful import (
 from compliance_copilot.billing.metering import Meter, Metering, Settlement
 from compliance_copilot.core.errors import BudgetExhausted, LimitReached, StoreUnavailable
 from compliance_copilot.core.vocabulary import Permit, Reservation, Usage
+from compliance_copilot.storage.migrations.routines import SEARCH_PATH
 from tests.ledger.conftest import (
     MODEL,
     PRICES,
@@ -71,7 +72,9 @@ def machine_on(  # noqa: C901 - a class that knows its database
             self.opening = open_books(dsn, folder / uuid4().hex)
             self.books = self.run(self.opening.__aenter__())
             self.away = Metering(self.run(closed_database(dsn)), PRICES, self.books.journal)
-            self.owner = self.run(asyncpg.connect(owner_dsn))
+            self.owner = self.run(
+                asyncpg.connect(owner_dsn, server_settings={"search_path": SEARCH_PATH})
+            )
             name = f"t{uuid4().hex}"
             self.tenant = self.run(self.books.tenant(name, monthly_budget_usd=BUDGET / 1e6))
 

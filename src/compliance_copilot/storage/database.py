@@ -16,6 +16,7 @@ from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.errors import DeadlineExceeded, SetupError, StoreUnavailable
 from compliance_copilot.core.vocabulary import TenantId
 from compliance_copilot.storage import vectors
+from compliance_copilot.storage.migrations.routines import SEARCH_PATH
 
 Row: TypeAlias = Any  # asyncpg.Record: columns by name, untyped in the driver
 Connection: TypeAlias = Any  # asyncpg's pool proxy, equally untyped
@@ -133,7 +134,11 @@ async def open_database(dsn: str, *, max_connections: int = 10) -> AsyncIterator
             init=vectors.register,
             reset=_forget_nothing,
             command_timeout=None,
-            server_settings={"application_name": "compliance-copilot", "jit": "off"},
+            server_settings={
+                "application_name": "compliance-copilot",
+                "jit": "off",
+                "search_path": SEARCH_PATH,
+            },
         )
     except (*_UNREACHABLE, asyncpg.PostgresError, ValueError, TimeoutError) as error:
         raise SetupError(

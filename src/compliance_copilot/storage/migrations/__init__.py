@@ -1,18 +1,20 @@
 """The schema: numbered SQL files, applied in order by alembic, as the owner role only.
 
-`versions/NNNN_*.py` name the files of `sql/` in order; the serving role is created and granted
-what it may do after every run.
+`versions/NNNN_*.py` name the files of `sql/` in order: tables and data. What can be made anew at
+any time is not numbered: the walls around tenants (`sql/walls.sql`) and the types, views and
+functions of `sql/routines/` (`routines.py`). The serving role is created and granted what it may
+do after every run.
 """
 
 import asyncio
 from collections.abc import Sequence
 from datetime import date
-from importlib import resources
 from pathlib import Path
 
 import asyncpg
 
 from compliance_copilot.core.errors import SetupError
+from compliance_copilot.storage.migrations import routines
 
 _HERE = Path(__file__).parent
 _STORE_PRICES = """
@@ -34,17 +36,21 @@ MINIMUM_VECTOR = (0, 8)
 
 
 def head() -> str:
-    """Return the number of the newest schema that this code knows."""
+    """Return the newest schema that this code knows: its number and its routines' fingerprint."""
+    return f"{_newest_step()}-{routines.fingerprint()}"
+
+
+def _newest_step() -> str:
     return max(p.name[:4] for p in (_HERE / "versions").glob("[0-9]*.py"))
 
 
 def read_sql(name: str) -> str:
     """Return the text of one file of `sql/`."""
-    return (resources.files(__package__) / "sql" / name).read_text(encoding="utf-8")
+    return (_HERE / "sql" / name).read_text(encoding="utf-8")
 
 
 async def present(dsn: str) -> str | None:
-    """Return the number of the schema in the database, None when it has none.
+    """Return the schema in the database in the form of `head`, None when it has none.
 
     Raises SetupError when the server is too old, or its pgvector is.
     """
@@ -54,7 +60,7 @@ async def present(dsn: str) -> str | None:
         if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
             return None
         number: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
-        return number
+        return f"{number}-{await routines.installed(connection)}"
     finally:
         await connection.close()
 
@@ -69,8 +75,9 @@ async def migrate(owner_dsn: str, *, role: str, password: str | None) -> None:
         await connection.execute("SELECT pg_advisory_lock(hashtext('compliance_copilot.migrate'))")
         await _install_vector(connection)
         await _refuse_old_server(connection)
-        if await present(owner_dsn) != head():
-            await asyncio.to_thread(_upgrade, owner_dsn)
+        found = await present(owner_dsn)
+        if found != head():
+            await _upgrade(connection, owner_dsn, found)
         await _grant(connection, role, password)
     finally:
         await connection.close()
@@ -138,7 +145,20 @@ async def _refuse_old_server(connection: asyncpg.Connection) -> None:
         raise SetupError(f"pgvector {vector} is too old; 0.8 or newer is needed.")
 
 
-def _upgrade(owner_dsn: str) -> None:
+async def _upgrade(connection: asyncpg.Connection, owner_dsn: str, found: str | None) -> None:
+    number = found[:4] if found else ""
+    if number > _newest_step():
+        raise SetupError(
+            f"The schema {number} is newer than this code ({_newest_step()}); run the version of "
+            "the service that made it, or restore a backup."
+        )
+    if number != _newest_step():
+        await asyncio.to_thread(_step_up, owner_dsn)
+    await connection.execute(read_sql("walls.sql"))
+    await routines.install(connection)
+
+
+def _step_up(owner_dsn: str) -> None:
     # Imported here: alembic and SQLAlchemy take 0.4 s that a start without migration saves.
     from alembic import command
     from alembic.config import Config
@@ -156,9 +176,11 @@ async def _grant(connection: asyncpg.Connection, role: str, password: str | None
         await connection.execute(f"CREATE ROLE {quoted} LOGIN PASSWORD {secret}")
     for right in (
         "USAGE ON SCHEMA public",
+        f"USAGE ON SCHEMA {routines.SCHEMA}",
         "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public",
         "USAGE ON ALL SEQUENCES IN SCHEMA public",
-        "EXECUTE ON ALL FUNCTIONS IN SCHEMA public",
+        f"SELECT ON ALL TABLES IN SCHEMA {routines.SCHEMA}",
+        f"EXECUTE ON ALL FUNCTIONS IN SCHEMA {routines.SCHEMA}",
     ):
         await connection.execute(f"GRANT {right} TO {quoted}")
     for table, rights in (

@@ -1,4 +1,4 @@
--- Tables. Every table with a tenant_id is protected by the policies in 0002_policies.sql.
+-- Tables. Every table with a tenant_id is protected by walls.sql.
 -- Keys are (tenant_id, id); ids are UUIDv7 made by the service, or the caller's own names.
 
 CREATE TABLE tenant_directory (
