@@ -127,9 +127,10 @@ def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
     assert missing == []
 
 
-def test_decision_records_are_numbered_without_a_gap_or_a_twin() -> None:
+def test_decision_records_are_numbered_without_a_twin() -> None:
     records = sorted((ROOT / "docs" / "decisions").glob("*.md"))
-    assert [int(r.name[:4]) for r in records] == list(range(1, len(records) + 1))
+    numbers = [int(r.name[:4]) for r in records]
+    assert len(set(numbers)) == len(numbers)
     for record in records:
         assert record.read_text("utf-8").startswith(f"# {int(record.name[:4])}. ")
 
