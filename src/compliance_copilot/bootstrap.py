@@ -12,16 +12,23 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from compliance_copilot.core.errors import Conflict, SetupError
+from compliance_copilot.core.errors import Conflict, InvalidRequest, SetupError, UnknownTenant
 from compliance_copilot.core.vocabulary import NewDocument, TenantId
 from compliance_copilot.orchestrator import Service
 from compliance_copilot.settings import PROJECT_ROOT, Settings
 from compliance_copilot.storage.database import Database
-from compliance_copilot.tenancy.cascade import checked_config, checked_limits
+from compliance_copilot.tenancy.cascade import CONFIG_FIELDS, checked_limits, checked_patch
 from compliance_copilot.tenancy.keys import FIRST_KEY_SCOPES
-from compliance_copilot.tenancy.tenants import NewTenant, Tenant, TenantChange
+from compliance_copilot.tenancy.tenants import (
+    NewTenant,
+    Tenant,
+    TenantChange,
+    checked_tenant_id,
+)
 
 SET_BY = "bootstrap"
+_ABSENT = object()
+_UNSET: Mapping[str, Any] = dict.fromkeys(CONFIG_FIELDS)
 
 
 class TenantEntry(BaseModel):
@@ -49,7 +56,24 @@ def load_tenants(path: Path) -> list[NewTenant]:
         entries = BootstrapFile.model_validate_json(path.read_bytes()).tenants
     except (OSError, ValidationError) as error:
         raise SetupError(f"{path}: {' '.join(str(error).split())[:300]}") from error
+    seen: set[str] = set()
+    for entry in entries:
+        _refuse_faulty(path, entry, seen)
+        seen.add(entry.tenant_id)
     return [NewTenant(e.tenant_id, e.name, e.config, e.limits) for e in entries]
+
+
+def _refuse_faulty(path: Path, entry: TenantEntry, seen: set[str]) -> None:
+    """Find what is wrong in any tenant before the first one is written."""
+    where = f"{path}: tenant {entry.tenant_id!r}"
+    if entry.tenant_id in seen:
+        raise SetupError(f"{where} is there twice; keep one.")
+    try:
+        checked_tenant_id(entry.tenant_id)
+        checked_patch(entry.config)
+        checked_limits(entry.limits)
+    except InvalidRequest as error:
+        raise SetupError(f"{where}: {error.detail}") from error
 
 
 async def apply_tenants(service: Service, tenants: list[NewTenant]) -> dict[TenantId, str | None]:
@@ -61,14 +85,26 @@ async def apply_tenants(service: Service, tenants: list[NewTenant]) -> dict[Tena
             secrets[tenant.tenant_id] = key.secret if key else None
         except Conflict:
             tenant_id = TenantId(new.tenant_id)
-            await _update(service, await service.tenants.require(tenant_id), new)
+            await _update(service, await _present(service, tenant_id), new)
             secrets[tenant_id] = None
     return secrets
 
 
+async def _present(service: Service, tenant_id: TenantId) -> Tenant:
+    try:
+        return await service.tenants.require(tenant_id)
+    except UnknownTenant:
+        raise Conflict(
+            f"Tenant {tenant_id!r} was deleted, and its id is never used again; give it another"
+            " id in the file, or take it out.",
+            field="tenant_id",
+        ) from None
+
+
 async def _update(service: Service, present: Tenant, new: NewTenant) -> None:
     """Write what differs and nothing else: who set a value and when stays true."""
-    config = _differing(checked_config(new.config), present.config)
+    # None takes a value away, which is no change where there is none; a limit of None is lifted.
+    config = _differing(checked_patch(new.config), {**_UNSET, **present.config})
     limits = _differing(checked_limits(new.limits), present.limits)
     if limits or new.name != present.name:
         await service.tenants.update(present.tenant_id, TenantChange(new.name, limits=limits))
@@ -77,7 +113,7 @@ async def _update(service: Service, present: Tenant, new: NewTenant) -> None:
 
 
 def _differing(wanted: Mapping[str, Any], present: Mapping[str, Any]) -> dict[str, Any]:
-    return {n: v for n, v in wanted.items() if n not in present or present[n] != v}
+    return {n: v for n, v in wanted.items() if present.get(n, _ABSENT) != v}
 
 
 async def first_start(service: Service, database: Database, settings: Settings) -> None:

@@ -220,7 +220,6 @@ async def test_good_documents_pass_to_their_edges(client, service):
             {"limits": {"max_tokens_per_query": None}},
             "limits.max_tokens_per_query",
         ),
-        ("PATCH", "/tenants/acme_corp/config", {"top_k": None}, "top_k"),
         ("PATCH", "/tenants/acme_corp/config", {"top_k": "5"}, "top_k"),
         ("PATCH", "/tenants/acme_corp/config", {"set_by": "me"}, "set_by"),
         ("PATCH", "/system/config", {"resource_limits": {}}, "resource_limits"),

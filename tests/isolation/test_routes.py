@@ -9,6 +9,7 @@ import pytest
 
 from compliance_copilot.core.vocabulary import Scope
 from compliance_copilot.orchestrator import Service
+from compliance_copilot.tenancy.tenants import TenantChange
 from tests.conftest import ADMIN_KEY
 from tests.isolation.conftest import World
 
@@ -122,6 +123,32 @@ async def test_a_key_without_the_scope_is_refused_and_one_with_it_is_not(world: 
         headers = {"Authorization": f"Bearer {fitting.secret}"}
         reply = await call(world, method, path, headers, **own_names("alpha"))
         assert reply.status_code not in {401, 403}, f"{method} {path}: {reply.text}"
+
+
+async def test_a_suspended_tenants_key_is_refused_everywhere_but_at_whoami(world: World) -> None:
+    service: Service = world.application.state.gateway.service
+    everything = tuple(set(Scope) - {Scope.PLATFORM_ADMIN})
+    key = await service.keys.create(world.alpha.tenant_id, name="all", scopes=everything)
+    headers = {"Authorization": f"Bearer {key.secret}"}
+    await call(world, "POST", "/query", headers)  # the key is in memory from here on
+    for status, before in (("suspended", None), ("active", "suspended")):
+        change = TenantChange(status=status)
+        await service.tenants.update(world.alpha.tenant_id, change)
+        for method, path, operation in routes(world):
+            if set(operation["x-scopes"]) == {Scope.PLATFORM_ADMIN} or (
+                method == "DELETE" and before
+            ):
+                continue
+            reply = await call(world, method, path, headers, **own_names("alpha"))
+            if path == "/whoami":
+                assert reply.status_code == 200
+            elif status == "suspended":
+                assert reply.status_code == 403, f"{method} {path}: {reply.status_code}"
+                assert "suspended" in reply.json()["detail"], f"{method} {path}"
+            else:
+                assert reply.status_code not in {401, 403}, f"{method} {path}: {reply.text}"
+    reply = await world.client.get("/documents", headers=world.beta.headers)
+    assert reply.status_code == 200
 
 
 async def test_another_tenants_id_in_a_path_is_403_whether_it_exists_or_not(world: World) -> None:

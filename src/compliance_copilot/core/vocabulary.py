@@ -104,7 +104,8 @@ class EffectiveConfig:
 class Principal:
     """An authenticated caller. `tenant_id` is None for the operator (platform scope).
 
-    `key_hash` lets admission look at the key once more, in its own round trip.
+    `key_hash` lets admission look at the key once more, in its own round trip. `suspended` is as
+    of the look that gave this value: who does not look afresh asks admission.
     """
 
     tenant_id: TenantId | None
@@ -113,6 +114,7 @@ class Principal:
     scopes: frozenset[Scope]
     key_hash: bytes | None = field(default=None, repr=False)
     expires_at: datetime | None = None
+    suspended: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,18 @@ def presented_key(request: Request) -> str | None:
 
 
 async def principal_of(request: Request, *, fresh: bool) -> Principal:
-    """Return who calls. Raises Unauthenticated."""
+    """Return who calls. Raises Unauthenticated, and Forbidden for a suspended tenant's key.
+
+    Without `fresh` admission tells whether the tenant is suspended.
+    """
+    principal = await identified(request, fresh=fresh)
+    if fresh and principal.suspended:
+        raise Forbidden("This tenant is suspended.")
+    return principal
+
+
+async def identified(request: Request, *, fresh: bool) -> Principal:
+    """Return who calls, suspended or not. Raises Unauthenticated."""
     service = service_of(request)
     secret = presented_key(request)
     if secret is None:
@@ -113,6 +124,10 @@ def anyone_with(*any_of: Scope) -> Any:
     return _depends(authenticate)
 
 
+async def _whoever(request: Request) -> Principal:
+    return await identified(request, fresh=True)
+
+
 def _depends(dependency: Callable[[Request], Awaitable[object]]) -> Any:
     return Depends(dependency)
 
@@ -153,7 +168,7 @@ TenantAdministrator = Annotated[TenantId, Depends(_tenant_administrator)]
 UsageReader = Annotated[TenantId, Depends(_usage_reader)]
 AnyoneOfTenant = Annotated[TenantId, Depends(_anyone_of_tenant)]
 Operator = Annotated[Principal, anyone_with(Scope.PLATFORM_ADMIN)]
-EveryPrincipal = Annotated[Principal, anyone_with(*Scope)]
+EveryPrincipal = Annotated[Principal, Depends(_whoever)]
 QueryCaller = Annotated[Caller, admitted(Scope.QUERY)]
 IngestCaller = Annotated[Caller, admitted(Scope.INGEST)]
 DocumentReader = Annotated[Caller, reader(Scope.QUERY, Scope.INGEST)]

@@ -204,27 +204,31 @@ class IngestRequest(Body):
 
 
 class ConfigBody(Body):
-    """Configuration values to set; what is not named stays as it is."""
+    """Configuration values to set; what is not named stays as it is, and null takes an own value
+    away, so that the layer below holds again.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={"example": {"retrieval_mode": "hybrid", "top_k": 8}}
     )
 
-    model_tier: ModelTier = absent()
-    retrieval_mode: RetrievalMode = absent()
-    top_k: TopK = absent()
-    max_tokens: MaxTokens = absent()
-    temperature: Temperature = absent()
-    min_evidence: Share = absent()
-    fallback: Annotated[list[ModelTier], Field(max_length=4)] = absent()
-    cache: Flag = absent()
-    cache_seconds: Annotated[
-        int, Field(strict=True, ge=1, le=30 * 86_400), BeforeValidator(_whole)
-    ] = absent()
-    unsupported: Unsupported = absent()
-    hold_suspicious: Flag = absent()
-    max_steps: Annotated[int, Field(strict=True, ge=1, le=10), BeforeValidator(_whole)] = absent()
-    query_overrides: Annotated[list[Name], Field(max_length=20)] = absent()
+    model_tier: ModelTier | None = None
+    retrieval_mode: RetrievalMode | None = None
+    top_k: TopK | None = None
+    max_tokens: MaxTokens | None = None
+    temperature: Temperature | None = None
+    min_evidence: Share | None = None
+    fallback: Annotated[list[ModelTier], Field(max_length=4)] | None = None
+    cache: Flag | None = None
+    cache_seconds: (
+        Annotated[int, Field(strict=True, ge=1, le=30 * 86_400), BeforeValidator(_whole)] | None
+    ) = None
+    unsupported: Unsupported | None = None
+    hold_suspicious: Flag | None = None
+    max_steps: Annotated[int, Field(strict=True, ge=1, le=10), BeforeValidator(_whole)] | None = (
+        None
+    )
+    query_overrides: Annotated[list[Name], Field(max_length=20)] | None = None
 
     def values(self) -> dict[str, Any]:
         """Return the named values."""

@@ -25,7 +25,9 @@ SYSTEM, TENANT, QUERY = "system", "tenant", "query"
 
 
 class ConfigPatch(BaseModel):
-    """Values for some fields of the cascade; what is not named stays as it is."""
+    """Values for some fields of the cascade; what is not named stays as it is, and None takes
+    the layer's own value away.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -58,7 +60,17 @@ class LimitsPatch(BaseModel):
 
 
 def checked_config(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the given fields in JSON form, validated. Raises InvalidRequest with the field."""
+    """Return the given fields in JSON form, validated, without those that are None.
+
+    Raises InvalidRequest with the field.
+    """
+    return {name: value for name, value in checked_patch(values).items() if value is not None}
+
+
+def checked_patch(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the given fields in JSON form, validated; None takes a layer's own value away, so
+    that the layer below holds again. Raises InvalidRequest with the field.
+    """
     try:
         patch = ConfigPatch.model_validate(dict(values))
     except ValidationError as error:
@@ -66,8 +78,7 @@ def checked_config(values: Mapping[str, Any]) -> dict[str, Any]:
     unknown = sorted(set(patch.query_overrides or ()) - set(CONFIG_FIELDS))
     if unknown:
         raise InvalidRequest(f"There is no field {unknown[0]!r}.", field="query_overrides")
-    given = patch.model_dump(mode="json", exclude_unset=True)
-    return {name: value for name, value in given.items() if value is not None}
+    return patch.model_dump(mode="json", exclude_unset=True)
 
 
 def checked_limits(values: Mapping[str, Any]) -> dict[str, Any]:

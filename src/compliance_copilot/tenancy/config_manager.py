@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Generator, Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from datetime import datetime
 from typing import Any
 
@@ -19,20 +19,20 @@ from compliance_copilot.tenancy.cascade import (
     SYSTEM,
     TENANT,
     Layer,
-    checked_config,
     checked_limits,
+    checked_patch,
     explain,
     system_layer,
 )
 from compliance_copilot.tenancy.tenants import stamped, unknown_tenant
 
 _UPDATE_TENANT = """
-    UPDATE tenants SET config = config || $2::jsonb, limits = limits || $3::jsonb,
+    UPDATE tenants SET config = (config - $3::text[]) || $2::jsonb, limits = limits || $4::jsonb,
                        version = version + 1, updated_at = now()
     WHERE tenant_id = $1 AND status <> 'deleted' RETURNING version
 """
 _UPDATE_SYSTEM = """
-    UPDATE system_state SET config = config || $1::jsonb, version = version + 1
+    UPDATE system_state SET config = (config - $2::text[]) || $1::jsonb, version = version + 1
     RETURNING version
 """
 _READ_SYSTEM = "SELECT config, version FROM system_state"
@@ -73,27 +73,27 @@ class ConfigManager:
         self._pending: set[PendingWrite] = set()
 
     def set_system_defaults(self, *, set_by: str = "library", **values: Any) -> PendingWrite:
-        """Validate at once and start storing system defaults for all tenants.
+        """Validate at once and start storing system defaults for all tenants; None takes a
+        stored default away, so that the settings hold again.
 
         Raises InvalidRequest. Awaiting the result gives the new version.
         """
-        entries = stamped(checked_config(values), set_by)
-        return PendingWrite(self._write_system(entries), self._pending)
+        patch = checked_patch(values)
+        return PendingWrite(self._write_system(patch, set_by), self._pending)
 
     def update_tenant_config(
         self, tenant_id: str, *, set_by: str = "library", **values: Any
     ) -> PendingWrite:
-        """Validate at once and start storing values for one tenant.
+        """Validate at once and start storing values for one tenant; None takes the tenant's own
+        value away, so that the system's holds again.
 
         `resource_limits=ResourceLimits(...)` sets its limits. Raises InvalidRequest; awaiting
         raises UnknownTenant.
         """
         limits = values.pop("resource_limits", None)
         own_limits = checked_limits(_as_mapping(limits)) if limits is not None else {}
-        entries = stamped(checked_config(values), set_by)
-        return PendingWrite(
-            self._write_tenant(TenantId(tenant_id), entries, own_limits), self._pending
-        )
+        write = _Write(checked_patch(values), own_limits, set_by)
+        return PendingWrite(self._write_tenant(TenantId(tenant_id), write), self._pending)
 
     async def finish_writes(self) -> None:
         """Wait for started writes and raise the first error among them."""
@@ -118,23 +118,34 @@ class ConfigManager:
         system = system_layer(self._base, layer_of(row["config"], SYSTEM))
         return row["version"], explain(system, {})
 
-    async def _write_system(self, entries: Mapping[str, Any]) -> int:
-        rows = await self._database.call_platform(_UPDATE_SYSTEM, orjson.dumps(entries).decode())
+    async def _write_system(self, patch: Mapping[str, Any], set_by: str) -> int:
+        stored, removed = _stored(patch, set_by)
+        rows = await self._database.call_platform(_UPDATE_SYSTEM, stored, removed)
         return int(rows[0]["version"])
 
-    async def _write_tenant(
-        self, tenant_id: TenantId, entries: Mapping[str, Any], limits: Mapping[str, Any]
-    ) -> int:
+    async def _write_tenant(self, tenant_id: TenantId, write: "_Write") -> int:
+        stored, removed = _stored(write.patch, write.set_by)
+        limits = orjson.dumps(write.limits).decode()
         async with self._database.transaction(tenant_id) as connection:
-            version = await connection.fetchval(
-                _UPDATE_TENANT,
-                tenant_id,
-                orjson.dumps(entries).decode(),
-                orjson.dumps(limits).decode(),
-            )
+            version = await connection.fetchval(_UPDATE_TENANT, tenant_id, stored, removed, limits)
         if version is None:
             raise unknown_tenant(tenant_id)
         return int(version)
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """What is written for a tenant, and by whom."""
+
+    patch: Mapping[str, Any]
+    limits: Mapping[str, Any]
+    set_by: str
+
+
+def _stored(patch: Mapping[str, Any], set_by: str) -> tuple[str, list[str]]:
+    """Return the values to lay over a stored layer, as JSON, and the fields to take out of it."""
+    values = {name: value for name, value in patch.items() if value is not None}
+    return orjson.dumps(stamped(values, set_by)).decode(), sorted(patch.keys() - values.keys())
 
 
 def layer_of(stored: str, name: str) -> Layer:

@@ -32,6 +32,9 @@ _SELECT = """
     SELECT id, name, scopes, created_at, expires_at, revoked_at, last_used_at FROM api_keys
     WHERE tenant_id = $1 AND ($2::uuid IS NULL OR id > $2) ORDER BY id LIMIT $3
 """
+_LIFE = """
+    SELECT expires_at - created_at FROM api_keys WHERE tenant_id = $1 AND id = $2 FOR UPDATE
+"""
 
 
 def make_secret() -> str:
@@ -151,6 +154,7 @@ class KeyRing:
             scopes=frozenset(Scope(s) for s in row["scopes"]),
             key_hash=presented,
             expires_at=row["expires_at"],
+            suspended=row["tenant_status"] != "active",
         )
         if len(self._known) >= _CACHE_ENTRIES:
             self._known.clear()
@@ -173,8 +177,11 @@ class KeyRing:
         scopes: tuple[Scope, ...],
         expires_in_days: float | None = None,
     ) -> IssuedKey:
-        """Make a key for a tenant."""
-        expires_at = utc_now() + timedelta(days=expires_in_days) if expires_in_days else None
+        """Make a key for a tenant. Raises InvalidRequest for a bad scope or life."""
+        if expires_in_days is not None and expires_in_days <= 0:
+            raise InvalidRequest("expires_in_days is more than 0.", field="expires_in_days")
+        life = None if expires_in_days is None else timedelta(days=expires_in_days)
+        expires_at = None if life is None else utc_now() + life
         async with self._database.transaction(tenant_id) as connection:
             return await insert_key(
                 connection, tenant_id, name=name, scopes=scopes, expires_at=expires_at
@@ -196,14 +203,19 @@ class KeyRing:
     async def rotate(
         self, tenant_id: TenantId, key_id: UUID, *, overlap: timedelta = ROTATION_OVERLAP
     ) -> IssuedKey:
-        """Make a successor with the same name and scopes; the old key ends after `overlap`.
-
-        Raises NotFound.
+        """Make a successor with the same name, scopes and length of life; the old key ends after
+        `overlap`. Raises NotFound.
         """
         async with self._database.transaction(tenant_id) as connection:
+            life = await connection.fetchval(_LIFE, tenant_id, key_id)
             old = await _end(connection, tenant_id, key_id, utc_now() + overlap, revoked=False)
-            scopes = tuple(Scope(s) for s in old["scopes"])
-            return await insert_key(connection, tenant_id, name=old["name"], scopes=scopes)
+            return await insert_key(
+                connection,
+                tenant_id,
+                name=old["name"],
+                scopes=tuple(Scope(s) for s in old["scopes"]),
+                expires_at=None if life is None else utc_now() + life,
+            )
 
     async def ensure_platform_key(self) -> str | None:
         """Make the platform key of a deployment that has none; return it this once."""
