@@ -37,7 +37,7 @@ from compliance_copilot.core.vocabulary import (
 from compliance_copilot.rag.documents import DocumentStore
 from compliance_copilot.rag.generation import Answered, Answerer, Attempt
 from compliance_copilot.rag.ingestion import Ingestion
-from compliance_copilot.rag.retrieval import Retriever
+from compliance_copilot.rag.retrieval import RetrievalRequest, Retriever
 from compliance_copilot.tenancy.admission import Admission, Ask, Planner
 from compliance_copilot.tenancy.config_manager import ConfigManager
 from compliance_copilot.tenancy.context import TenantContext
@@ -146,16 +146,10 @@ class ComplianceCopilotSaaS:
             if isinstance(permit, Replay):
                 return permit
             async with self._metered(permit) as meter:
-                found = await self._rooms.retriever.retrieve(
-                    tenant,
-                    question,
-                    permit.config,
-                    corpus_version=permit.corpus_version,
-                    deadline=permit.deadline,
-                )
+                found = await self._rooms.retriever.retrieve(tenant, _retrieval(permit, question))
                 attempts = _Attempts(meter, self._reservation_on(permit.config, question))
                 answered = await self._rooms.answerer.answer(
-                    question, found, permit.config, attempts, deadline=permit.deadline
+                    question, found.sources, permit.config, attempts, deadline=permit.deadline
                 )
                 settlement = _settlement(answered.attempt, answered.answer.outcome.value)
                 reply = _query_reply(permit, answered, meter, settlement)
@@ -179,16 +173,10 @@ class ComplianceCopilotSaaS:
             if isinstance(permit, Replay):
                 raise InvalidRequest("A search takes no Idempotency-Key.", field="Idempotency-Key")
             async with self._metered(permit) as meter:
-                found = await self._rooms.retriever.retrieve(
-                    tenant,
-                    question,
-                    permit.config,
-                    corpus_version=permit.corpus_version,
-                    deadline=permit.deadline,
-                )
+                found = await self._rooms.retriever.retrieve(tenant, _retrieval(permit, question))
                 settlement = self._local_settlement("ok")
                 await meter.settle(settlement)
-                return SearchReply(found, _metadata(permit, meter, settlement))
+                return SearchReply(found.sources, _metadata(permit, meter, settlement))
 
     async def ingest(
         self,
@@ -338,6 +326,10 @@ def _checked_question(text: str) -> str:
             f"A question has at most {MOST_QUESTION_CHARACTERS} characters.", field="query"
         )
     return text
+
+
+def _retrieval(permit: Permit, question: str) -> RetrievalRequest:
+    return RetrievalRequest(question, permit.config, permit.corpus_version, permit.deadline)
 
 
 def _settlement(attempt: Attempt, outcome: str) -> Settlement:

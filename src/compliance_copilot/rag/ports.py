@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from compliance_copilot.core.vocabulary import (
     ScoredChunk,
     TenantId,
 )
+from compliance_copilot.rag.filters import Filter
 from compliance_copilot.rag.ranking import TermCounts, TermStatistics
 
 Vectors = NDArray[np.float32]
@@ -67,6 +69,11 @@ class HybridQuery:
     terms: Mapping[int, int] = field(default_factory=dict)
     corpus_version: int | None = None
     """What admission saw: an index in memory of another version is not asked."""
+    embedder: str | None = None
+    """Which embedder made `dense`: the corpus has to be made by the same."""
+    filters: Filter | None = None
+    as_of: datetime | None = None
+    """Only the versions in force at this instant; None: now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,14 @@
 """From a question to ranked sources: embed, search, fuse, look again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.vocabulary import EffectiveConfig, RetrievalMode, ScoredChunk, TenantId
 from compliance_copilot.rag import analysis
+from compliance_copilot.rag.filters import Filter
 from compliance_copilot.rag.fusion import fuse, rank_dense
 from compliance_copilot.rag.ports import Embedder, HybridQuery, RankedLists, VectorIndex
 from compliance_copilot.rag.ranking import DEPTH_OF_RERANKING, rerank
@@ -18,35 +21,64 @@ CANDIDATES = 100
 
 
 @dataclass(frozen=True, slots=True)
+class RetrievalRequest:
+    """A question with all that decides which sources it finds.
+
+    `corpus_version` is what admission saw. `filters` and `as_of` (the versions in force then)
+    belong into the key of whatever keeps results. `explain` asks for the parts of each score.
+    """
+
+    question: str
+    config: EffectiveConfig
+    corpus_version: int
+    deadline: Deadline
+    filters: Filter | None = None
+    as_of: datetime | None = None
+    explain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """Sources, best first, and how they were found.
+
+    `steps` is what a mode of several steps did; `embedding_tokens` what the embedder's vendor
+    counted over all of them.
+    """
+
+    sources: Sequence[ScoredChunk]
+    steps: Sequence[Mapping[str, Any]] = ()
+    embedding_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Retriever:
     """Finds what a tenant's documents say about a question."""
 
     index: VectorIndex
     embedder: Embedder
 
-    async def retrieve(
-        self,
-        tenant_id: TenantId,
-        question: str,
-        config: EffectiveConfig,
-        *,
-        corpus_version: int,
-        deadline: Deadline,
-    ) -> list[ScoredChunk]:
+    async def retrieve(self, tenant_id: TenantId, request: RetrievalRequest) -> Retrieved:
         """Return up to `top_k` sources, best first.
 
         Raises RetrievalUnavailable, ModelUnavailable (the embedder's vendor), DeadlineExceeded.
         """
-        embedded = await self.embedder.embed([question], deadline=deadline)
+        config = request.config
+        embedded = await self.embedder.embed([request.question], deadline=request.deadline)
         basic = config.retrieval_mode is RetrievalMode.BASIC
-        terms = {} if basic else analysis.query_terms(question, LANGUAGES)
-        query = HybridQuery(embedded.vectors[0], terms, corpus_version)
-        lists = await self.index.search(
-            tenant_id, query, limit=max(CANDIDATES, config.top_k), deadline=deadline
+        terms = {} if basic else analysis.query_terms(request.question, LANGUAGES)
+        query = HybridQuery(
+            embedded.vectors[0],
+            terms,
+            request.corpus_version,
+            embedder=self.embedder.name,
+            filters=request.filters,
+            as_of=request.as_of,
         )
-        if basic:
-            return rank_dense(lists, limit=config.top_k)
-        return _ranked(lists, terms)[: config.top_k]
+        lists = await self.index.search(
+            tenant_id, query, limit=max(CANDIDATES, config.top_k), deadline=request.deadline
+        )
+        ranked = rank_dense(lists, limit=config.top_k) if basic else _ranked(lists, terms)
+        return Retrieved(ranked[: config.top_k], embedding_tokens=embedded.input_tokens)
 
 
 def _ranked(lists: RankedLists, terms: Mapping[int, int]) -> list[ScoredChunk]:
