@@ -34,6 +34,7 @@ from compliance_copilot.core.vocabulary import (
     Usage,
     UsageSummary,
 )
+from compliance_copilot.rag.answers import AnswerStore
 from compliance_copilot.rag.documents import DocumentStore
 from compliance_copilot.rag.generation import Answered, Answerer, Attempt
 from compliance_copilot.rag.ingestion import Ingestion
@@ -75,6 +76,7 @@ class Rooms:
     answerer: Answerer
     ingestion: Ingestion
     documents: DocumentStore
+    answers: AnswerStore
     usage: UsageLedger
     statements: Statements
     config: ConfigManager
@@ -114,6 +116,11 @@ class ComplianceCopilotSaaS:
     def documents(self) -> DocumentStore:
         """The tenants' documents."""
         return self._rooms.documents
+
+    @property
+    def answers(self) -> AnswerStore:
+        """The tenants' kept answers."""
+        return self._rooms.answers
 
     @property
     def usage(self) -> UsageLedger:

@@ -31,6 +31,7 @@ from compliance_copilot.orchestrator import (
     Service,
     Timeouts,
 )
+from compliance_copilot.rag.answers import AnswerStore
 from compliance_copilot.rag.documents import DocumentStore
 from compliance_copilot.rag.generation import Answerer, Engine
 from compliance_copilot.rag.ingestion import Ingestion
@@ -175,6 +176,7 @@ def _assemble(
         answerer=_answerer(settings, engines.generators, metering.prices),
         ingestion=Ingestion(database, embedder),
         documents=DocumentStore(database),
+        answers=AnswerStore(database),
         usage=UsageLedger(database),
         statements=Statements(database),
         config=config,

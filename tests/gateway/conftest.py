@@ -203,6 +203,14 @@ class Documents:
         await self.require(tenant_id, document_id)
 
 
+class Answers:
+    async def require(self, tenant_id: str, request_id: UUID) -> Any:
+        raise NotFound("There is no such answer.", kind="answer")
+
+    async def judge(self, tenant_id: str, *judged: Any) -> None:
+        return None
+
+
 class Usage:
     async def list(self, tenant_id: str, **window: Any) -> tuple[list[Any], str | None]:
         return [], None
@@ -223,6 +231,7 @@ class Copilot:
 
     def __init__(self) -> None:
         self.documents, self.usage, self.statements = Documents(), Usage(), MonthlyStatements()
+        self.answers = Answers()
         self.calls: list[tuple[Any, ...]] = []
         self.fault: BaseException | None = None
         self.reply: Any = None

@@ -16,8 +16,9 @@ PLACES = {
     "document_id": "a",
     "version": "1",
     "key_id": str(UUID(int=1)),
+    "request_id": str(UUID(int=2)),
 }
-CONTENT = ("/query", "/search", "/ingest", "/documents")
+CONTENT = ("/query", "/search", "/ingest", "/documents", "/answers")
 
 
 def operations() -> Iterator[tuple[str, str, Any]]:
@@ -38,6 +39,7 @@ def bodies(path: str) -> dict[str, Any]:
         "/query": {"query": "q"},
         "/search": {"query": "q"},
         "/ingest": {"documents": [{"text": "t"}]},
+        "/answers/{request_id}/feedback": {"verdict": "helpful"},
         "/tenants": {"tenant_id": "delta_corp", "name": "Delta"},
         "/tenants/{tenant_id}/keys": {"name": "k", "scopes": ["query"]},
     }.get(path, {})

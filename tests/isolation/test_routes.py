@@ -19,6 +19,7 @@ BODIES: dict[str, Any] = {
     "POST /query": {"query": "How long are records kept?"},
     "POST /search": {"query": "How long are records kept?"},
     "POST /ingest": {"documents": [{"document_id": "new", "text": "A rule."}]},
+    "POST /answers/{request_id}/feedback": {"verdict": "helpful"},
     "POST /tenants": {"tenant_id": "gamma", "name": "Gamma"},
     "PATCH /tenants/{tenant_id}": {"name": "New"},
     "PATCH /tenants/{tenant_id}/config": {"top_k": 3},
@@ -54,6 +55,7 @@ def own_names(tenant_id: str) -> dict[str, str]:
         "document_id": f"retention-{tenant_id}",
         "version": "1",
         "key_id": str(uuid4()),
+        "request_id": str(uuid4()),
     }
 
 
@@ -220,12 +222,15 @@ async def test_a_cursor_of_another_tenant_gives_rows_of_ones_own(world: World) -
 async def test_another_tenants_object_and_an_unknown_one_are_answered_alike(world: World) -> None:
     service: Service = world.application.state.gateway.service
     foreign_key = (await service.keys.list(world.alpha.tenant_id))[0].key_id
+    answer = await call(world, "POST", "/query", world.alpha.headers)
+    foreign_answer = answer.json()["metadata"]["request_id"]
     seen = 0
     for method, path, _ in routes(world):
-        if "{document_id}" not in path and "{key_id}" not in path:
+        if not any(name in path for name in ("{document_id}", "{key_id}", "{request_id}")):
             continue
-        foreign = {**own_names("alpha"), "tenant_id": "beta", "key_id": str(foreign_key)}
-        unknown = {**foreign, "document_id": "no-such-document", "key_id": str(uuid4())}
+        foreign = {**own_names("alpha"), "tenant_id": "beta"}
+        foreign |= {"key_id": str(foreign_key), "request_id": foreign_answer}
+        unknown = {**own_names("beta"), "document_id": "no-such-document"}
         replies = [
             await call(world, method, path, world.beta.headers, **names)
             for names in (foreign, unknown)
@@ -236,13 +241,15 @@ async def test_another_tenants_object_and_an_unknown_one_are_answered_alike(worl
     assert seen >= 5
     own = await world.client.get("/documents/retention-beta", headers=world.beta.headers)
     assert own.status_code == 200
+    kept = await world.client.get(f"/answers/{foreign_answer}", headers=world.alpha.headers)
+    assert kept.content == answer.content
     assert len(await service.copilot.documents.list(world.alpha.tenant_id)) == 1
 
 
 async def test_the_platform_key_reads_no_tenants_content(world: World) -> None:
     operator = {"X-API-Key": ADMIN_KEY}
     for method, path, _ in routes(world):
-        if path in {"/query", "/search", "/ingest"} or path.startswith("/documents"):
+        if path in {"/query", "/search", "/ingest"} or path.startswith(("/documents", "/answers")):
             reply = await call(world, method, path, operator, **own_names("alpha"))
             assert reply.status_code == 403, f"{method} {path}"
     assert (await world.client.get("/tenants", headers=operator)).status_code == 200

@@ -25,6 +25,7 @@ from compliance_copilot.core.errors import (
     LimitReached,
     StoreUnavailable,
 )
+from compliance_copilot.core.replies import documents_of
 from compliance_copilot.core.vocabulary import Permit, Reservation, TenantId, Usage
 from compliance_copilot.storage.database import Database
 
@@ -37,7 +38,7 @@ _COLUMNS = (
     "request_id", "attempt", "state", "final", "provider", "model", "provider_model",
     "provider_response_id", "input_tokens", "output_tokens", "cached_input_tokens",
     "cost_micro_usd", "unpriced", "estimated", "outcome", "latency_ms", "request_latency_ms",
-    "uncounted", "reply",
+    "uncounted", "reply", "content_hash", "documents", "retention_days",
 )  # fmt: skip
 _LEAST_SETTLE_SECONDS, _MOST_SETTLE_SECONDS = 0.5, 5.0
 _DRAIN_SECONDS = 10.0
@@ -128,7 +129,7 @@ class Meter:
     async def settle(
         self, settlement: Settlement, *, reply: Mapping[str, Any] | None = None
     ) -> None:
-        """End the request's last attempt. `reply` is kept for its Idempotency-Key.
+        """End the request's last attempt. `reply` is kept as long as the tenant has set.
 
         On return the settlement is committed, or in the journal when the database is away. A
         caller who is cancelled meanwhile does not stop it.
@@ -192,6 +193,9 @@ class Meter:
             (now - self._began_seconds) * 1000 if final else None,
             s.uncounted,
             None if reply is None else orjson.dumps(reply).decode(),
+            reply.get("content_hash") if reply else None,
+            documents_of(reply) if reply else None,
+            self._permit.config.answer_retention_days,
         )
 
 

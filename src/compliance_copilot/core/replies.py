@@ -4,10 +4,13 @@ One place for both, so that a repeated `Idempotency-Key` gives the first reply o
 Values may be datetimes, UUIDs and enums: the JSON writer knows them.
 """
 
+import json
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 
 from compliance_copilot.core.vocabulary import (
+    Chunk,
     Citation,
     IngestedDocument,
     IngestReply,
@@ -28,8 +31,34 @@ def query_body(reply: QueryReply) -> dict[str, Any]:
         "outcome": reply.outcome,
         "sources": [_source(index, scored) for index, scored in enumerate(reply.sources)],
         "citations": [_citation(citation) for citation in reply.citations],
+        "content_hash": content_hash(reply),
         "metadata": _metadata(reply.metadata),
     }
+
+
+def content_hash(reply: QueryReply) -> str:
+    """Return the SHA-256 of what a reply says: anybody can compute it again from the reply.
+
+    Of the UTF-8 text of a JSON array without spaces: answer, outcome, per source
+    `[document_id, version, start, end, text]`, per citation `[marker, source, start, end, quote]`.
+    """
+    said = [
+        reply.answer,
+        reply.outcome,
+        [[c.document_id, c.version, c.start, c.end, c.text] for c in map(_chunk, reply.sources)],
+        [[c.marker, c.source, c.start, c.end, c.quote] for c in reply.citations],
+    ]
+    text = json.dumps(said, ensure_ascii=False, separators=(",", ":"))
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def documents_of(body: Mapping[str, Any]) -> list[str]:
+    """Return the documents that a reply's body shows a stretch of."""
+    return sorted({source["document_id"] for source in body.get("sources", ())})
+
+
+def _chunk(scored: ScoredChunk) -> Chunk:
+    return scored.chunk
 
 
 def search_body(reply: SearchReply) -> dict[str, Any]:
@@ -69,6 +98,7 @@ def usage_body(summary: UsageSummary) -> dict[str, Any]:
             "success_rate": summary.successful_requests / requests if requests else 0.0,
         },
         "cache_hits": summary.cache_hits,
+        "feedback": {"helpful": summary.helpful_answers, "wrong": summary.wrong_answers},
         "unpriced_events": summary.unpriced_events,
         "estimated_events": summary.estimated_events,
         "open_events": summary.open_events,

@@ -91,6 +91,7 @@ class EffectiveConfig:
     unsupported: Unsupported = Unsupported.DROP
     hold_suspicious: bool = False
     max_steps: int = 4
+    answer_retention_days: int = 90
     query_overrides: tuple[str, ...] = (
         "model_tier",
         "retrieval_mode",
@@ -343,6 +344,8 @@ class UsageSummary:
     estimated_events: int
     open_events: int
     cache_hits: int
+    helpful_answers: int = 0
+    wrong_answers: int = 0
 
 
 @dataclass(frozen=True, slots=True)

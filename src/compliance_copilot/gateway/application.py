@@ -17,6 +17,7 @@ from compliance_copilot.gateway import problems
 from compliance_copilot.gateway.documentation import add_docs
 from compliance_copilot.gateway.middleware import Door
 from compliance_copilot.gateway.routes import (
+    answers,
     configuration,
     documents,
     health,
@@ -33,6 +34,7 @@ ROUTERS = tuple(
     module.router
     for module in (
         query,
+        answers,
         ingest,
         documents,
         metrics,

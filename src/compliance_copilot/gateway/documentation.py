@@ -29,6 +29,7 @@ _BODIES: tuple[type[BaseModel], ...] = (
     schemas.QueryRequest,
     schemas.SearchRequest,
     schemas.IngestRequest,
+    schemas.FeedbackBody,
     schemas.ConfigBody,
     schemas.NewTenantBody,
     schemas.TenantPatch,

@@ -136,6 +136,7 @@ class QueryReplyBody(BaseModel):
                         "verified": True,
                     }
                 ],
+                "content_hash": "9f2c" * 16,
                 "metadata": _METADATA,
             }
         }
@@ -145,6 +146,9 @@ class QueryReplyBody(BaseModel):
     outcome: Outcome
     sources: list[Source]
     citations: list[CitationBody]
+    content_hash: str = Field(
+        description="SHA-256 of answer, outcome, sources and citations; see docs/answers.md."
+    )
     metadata: ReplyMetadataBody
 
 
@@ -199,6 +203,7 @@ class UsageSummaryBody(BaseModel):
     avg_latency_ms: float
     costs: Costs
     cache_hits: int
+    feedback: dict[str, int]
     unpriced_events: int
     estimated_events: int
     open_events: int

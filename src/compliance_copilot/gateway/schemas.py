@@ -203,6 +203,19 @@ class IngestRequest(Body):
     ]
 
 
+class FeedbackBody(Body):
+    """What a reader thinks of an answer."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"verdict": "wrong", "comment": "Replaced in October."}}
+    )
+
+    verdict: Literal["helpful", "wrong"]
+    comment: Annotated[str, AfterValidator(not_blank)] | None = Field(
+        default=None, strict=True, min_length=1, max_length=2_000
+    )
+
+
 class ConfigBody(Body):
     """Configuration values to set; what is not named stays as it is, and null takes an own value
     away, so that the layer below holds again.
@@ -228,6 +241,9 @@ class ConfigBody(Body):
     max_steps: Annotated[int, Field(strict=True, ge=1, le=10), BeforeValidator(_whole)] | None = (
         None
     )
+    answer_retention_days: (
+        Annotated[int, Field(strict=True, ge=0, le=3650), BeforeValidator(_whole)] | None
+    ) = None
     query_overrides: Annotated[list[Name], Field(max_length=20)] | None = None
 
     def values(self) -> dict[str, Any]:

@@ -43,6 +43,7 @@ class ConfigPatch(BaseModel):
     unsupported: Unsupported | None = None
     hold_suspicious: bool | None = None
     max_steps: int | None = Field(default=None, ge=1, le=10)
+    answer_retention_days: int | None = Field(default=None, ge=0, le=3650)
     query_overrides: tuple[str, ...] | None = None
 
 

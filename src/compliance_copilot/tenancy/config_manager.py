@@ -35,6 +35,7 @@ _UPDATE_SYSTEM = """
     UPDATE system_state SET config = (config - $2::text[]) || $1::jsonb, version = version + 1
     RETURNING version
 """
+_SHORTEN = "SELECT shorten_retention($1, $2)"
 _READ_SYSTEM = "SELECT config, version FROM system_state"
 _READ = """
     SELECT s.config AS system_config, t.config AS tenant_config, s.version + t.version AS version
@@ -128,6 +129,9 @@ class ConfigManager:
         limits = orjson.dumps(write.limits).decode()
         async with self._database.transaction(tenant_id) as connection:
             version = await connection.fetchval(_UPDATE_TENANT, tenant_id, stored, removed, limits)
+            days = write.patch.get("answer_retention_days")
+            if days is not None:
+                await connection.execute(_SHORTEN, tenant_id, days)
         if version is None:
             raise unknown_tenant(tenant_id)
         return int(version)

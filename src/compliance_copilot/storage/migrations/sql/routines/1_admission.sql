@@ -1,7 +1,7 @@
 -- The hot path, one function per round trip. Each enters its tenant in its first line.
 --
 -- Whoever writes locks in this order, so that no two wait for one another: tenants, usage_events,
--- admission_windows, usage_hours, spend_months, idempotency_keys, api_keys.
+-- admission_windows, usage_hours, spend_months, idempotency_keys, replies, api_keys.
 
 -- The tenant and the scopes of a presented key; no row when it is unknown, revoked or expired.
 CREATE FUNCTION authenticate(p_key_hash bytea)
@@ -139,8 +139,10 @@ BEGIN
     IF v_seen.body_hash <> r.body_hash THEN
         a.verdict := 'idempotency_mismatch';
     ELSIF v_seen.finished THEN
-        a.verdict := CASE WHEN v_seen.reply IS NULL THEN 'gone' ELSE 'replay' END;
-        a.reply := v_seen.reply;
+        SELECT p.reply INTO a.reply FROM replies p
+        WHERE p.tenant_id = p_tenant AND p.request_id = v_seen.request_id
+          AND p.expires_at > clock_timestamp();
+        a.verdict := CASE WHEN a.reply IS NULL THEN 'gone' ELSE 'replay' END;
     ELSIF EXISTS (SELECT FROM usage_events e WHERE e.tenant_id = p_tenant
                   AND e.request_id = v_seen.request_id AND e.state = 'reserved'
                   AND e.lease_expires_at > clock_timestamp()) THEN
@@ -252,7 +254,8 @@ CREATE TYPE settlement AS (
     request_id uuid, attempt integer, state text, final boolean, provider text, model text,
     provider_model text, provider_response_id text, input_tokens integer, output_tokens integer,
     cached_input_tokens integer, cost_micro_usd bigint, unpriced boolean, estimated boolean,
-    outcome text, latency_ms real, request_latency_ms real, uncounted boolean, reply json);
+    outcome text, latency_ms real, request_latency_ms real, uncounted boolean, reply json,
+    content_hash text, documents text[], retention_days integer);
 
 -- What each row of the ledger adds to the sums over time: the one definition, for single rows and
 -- for rebuilding.
@@ -345,8 +348,7 @@ BEGIN
         DELETE FROM idempotency_keys k
         WHERE k.tenant_id = p_tenant AND k.request_id = s.request_id AND NOT k.finished;
     ELSIF s.reply IS NOT NULL THEN
-        UPDATE idempotency_keys k SET finished = true, reply = s.reply
-        WHERE k.tenant_id = p_tenant AND k.request_id = s.request_id;
+        PERFORM keep_reply(p_tenant, s, v_old.operation);
     END IF;
     RETURN true;
 END

@@ -55,6 +55,7 @@ BEGIN
     WHERE w.tenant_id = p_tenant
       AND w.starts_at < clock_timestamp() - CASE WHEN w.width_seconds = 1 THEN interval '3 minutes'
                                                  ELSE interval '2 hours' END;
+    PERFORM forget_replies(p_tenant, NULL);
     IF v_ended IS NULL THEN RETURN 0; END IF;
     PERFORM count_in_hour(p_tenant, e.request_id, e.attempt, 1)
     FROM unnest(v_ended) e ORDER BY e.started_at;
@@ -90,7 +91,8 @@ CREATE FUNCTION usage_summary(p_tenant text, p_since timestamptz, p_until timest
 RETURNS TABLE (total_queries bigint, successful_queries bigint, avg_latency_ms float8,
                total_requests bigint, successful_requests bigint, input_tokens bigint,
                output_tokens bigint, cost_micro_usd bigint, unpriced_events bigint,
-               estimated_events bigint, open_events bigint, cache_hits bigint)
+               estimated_events bigint, open_events bigint, cache_hits bigint,
+               helpful_answers bigint, wrong_answers bigint)
 LANGUAGE plpgsql AS $$
 DECLARE
     v_head_end timestamptz := least(p_until,
@@ -105,7 +107,11 @@ BEGIN
            coalesce(sum(u.input_tokens), 0)::bigint, coalesce(sum(u.output_tokens), 0)::bigint,
            coalesce(sum(u.cost_micro_usd), 0)::bigint, coalesce(sum(u.unpriced), 0)::bigint,
            coalesce(sum(u.estimated), 0)::bigint, coalesce(sum(u.open), 0)::bigint,
-           coalesce(sum(u.cache_hits), 0)::bigint
+           coalesce(sum(u.cache_hits), 0)::bigint,
+           (SELECT count(*) FROM feedback f WHERE f.tenant_id = p_tenant
+            AND f.verdict = 'helpful' AND f.created_at >= p_since AND f.created_at < p_until),
+           (SELECT count(*) FROM feedback f WHERE f.tenant_id = p_tenant
+            AND f.verdict = 'wrong' AND f.created_at >= p_since AND f.created_at < p_until)
     FROM (
         SELECT h.queries, h.answered_queries, h.answered_latency_us, h.requests,
                h.successful_requests, h.input_tokens, h.output_tokens, h.cost_micro_usd,
