@@ -3,7 +3,7 @@
 from compliance_copilot.gateway.application import build_application
 from compliance_copilot.gateway.state import Deployment
 from compliance_copilot.settings import load_settings
-from compliance_copilot.wiring import open_service
+from compliance_copilot.wiring import open_served
 
 
 def deployment() -> Deployment:
@@ -13,4 +13,4 @@ def deployment() -> Deployment:
     return Deployment(settings.environment, f"The demo keys lie in {keys}/<tenant_id>.key.")
 
 
-app = build_application(open_service, deployment)
+app = build_application(open_served, deployment)

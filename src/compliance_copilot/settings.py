@@ -71,6 +71,10 @@ class Settings(BaseModel):
     vector_store: Literal["pgvector", "pinecone"] = "pgvector"
 
     otlp_endpoint: str | None = None
+    trace_sample_ratio: float = Field(default=1.0, ge=0, le=1)
+    trace_content: bool = False
+    metrics_bind: str | None = Field(default=None, pattern=r"^.+:\d{1,5}$")
+    metrics_tenants: int = Field(default=100, ge=0, le=10_000)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     environment: Literal["development", "test", "production"] = "development"
     debug: bool = False

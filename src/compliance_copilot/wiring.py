@@ -11,7 +11,7 @@ from functools import partial
 from importlib import import_module
 from urllib.parse import unquote, urlsplit
 
-from compliance_copilot import bootstrap
+from compliance_copilot import bootstrap, observing
 from compliance_copilot.adapters.anthropic_generator import AnthropicGenerator
 from compliance_copilot.adapters.extractive_generator import ExtractiveGenerator
 from compliance_copilot.adapters.hot_index import HotIndex
@@ -82,12 +82,22 @@ async def open_copilot(settings: Settings | None = None) -> AsyncIterator[Compli
 
 
 @asynccontextmanager
+async def open_served(settings: Settings | None = None) -> AsyncIterator[Service]:
+    """Open the service in a process that serves: it logs in our form and shares its metrics."""
+    settings = settings or load_settings()
+    with observing.served(settings):
+        async with open_service(settings) as service:
+            yield service
+
+
+@asynccontextmanager
 async def open_service(settings: Settings | None = None) -> AsyncIterator[Service]:
     """Open everything the gateway and the CLI serve: database, schema, examples, sweep."""
     settings = settings or load_settings()
     _refuse_unbuilt(settings)
     prices = load_price_book(PROJECT_ROOT / "configs" / "prices.toml")
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(observing.traced(settings))
         embedder = WordllamaEmbedder()
         warming = asyncio.create_task(asyncio.to_thread(embedder.warm))
         addresses = await stack.enter_async_context(open_server(settings))

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from compliance_copilot.core.errors import Forbidden, NotFound, TenantMismatch, Unauthenticated
 from compliance_copilot.core.vocabulary import Principal, Scope, TenantId
 from compliance_copilot.gateway.state import gateway_of, service_of, working_service_of
+from compliance_copilot.telemetry import requests
 from compliance_copilot.tenancy.tenants import TENANT_ID
 
 _LONGEST_KEY = 512
@@ -61,6 +62,8 @@ async def identified(request: Request, *, fresh: bool) -> Principal:
     principal = await service.keys.identify(secret, fresh=fresh)
     if principal is None:
         raise _unauthenticated(request, "The API key is unknown, revoked or expired.")
+    if principal.tenant_id is not None:
+        requests.note_tenant(principal.tenant_id)
     return principal
 
 

@@ -5,7 +5,11 @@ Raw ASGI. The lifespan passes here too: a service that cannot start says so in o
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
+from opentelemetry.trace import Span, SpanKind
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from compliance_copilot.core.clock import new_id
 from compliance_copilot.core.errors import SetupError
 from compliance_copilot.gateway.problems import problem_of
+from compliance_copilot.telemetry import metrics, requests, tracing
 
 log = logging.getLogger("compliance_copilot.gateway")
 DOCS_PATH = "/docs"
@@ -23,6 +28,7 @@ _DOCS_POLICY = (
     " frame-ancestors 'none'"
 )
 _LONGEST_CLIENT_ID = 128
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Door:
@@ -43,26 +49,24 @@ class Door:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = new_id()
         scope.setdefault("state", {})["request_id"] = request_id
-        started, status = time.perf_counter(), 0
+        with _observed(scope, str(request_id)) as served:
 
-        async def send_dressed(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                _dress(message, scope["path"], str(request_id))
-            await send(message)
+            async def send_dressed(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    served.status = message["status"]
+                    _dress(message, scope["path"], str(request_id))
+                await send(message)
 
-        try:
-            await self._app(scope, receive, send_dressed)
-        except ClientDisconnect:
-            status = status or 499  # the caller is gone: nobody reads a reply
-        except Exception:
-            log.exception("unexpected error", extra={"request_id": str(request_id)})
-            if status:
-                raise  # half a reply is out; the server cuts the connection
-            await problem_of(Request(scope), "internal_error", "")(scope, receive, send_dressed)
-        finally:
-            _note(scope, status, time.perf_counter() - started)
+            try:
+                await self._app(scope, receive, send_dressed)
+            except ClientDisconnect:
+                served.status = served.status or 499  # the caller is gone: nobody reads a reply
+            except Exception:
+                log.exception("unexpected error", extra={"request_id": str(request_id)})
+                if served.status:
+                    raise  # half a reply is out; the server cuts the connection
+                reply = problem_of(Request(scope), "internal_error", "")
+                await reply(scope, receive, send_dressed)
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         failures: list[Message] = []
@@ -97,13 +101,72 @@ def _dress(message: Message, path: str, request_id: str) -> None:
         headers["Cache-Control"] = "no-store"
 
 
-def _note(scope: Scope, status: int, seconds: float) -> None:
+@dataclass(slots=True)
+class _Served:
+    status: int = 0
+
+
+@contextmanager
+def _observed(scope: Scope, request_id: str) -> Iterator[_Served]:
+    """Make the request's span, count it and log it when it is over.
+
+    A caller's trace is continued; nothing else of what he sends for telemetry is taken over.
+    """
+    served, began = _Served(), time.perf_counter()
+    traced = tracing.is_on()
+    caller = tracing.caller_context(_header(scope, b"traceparent")) if traced else None
+    with (
+        requests.entered(request_id) as facts,
+        tracing.span(_method(scope), kind=SpanKind.SERVER, parent=caller) as span,
+    ):
+        try:
+            yield served
+        finally:
+            seconds = time.perf_counter() - began
+            if traced:
+                _finish(span, scope, facts, served.status)
+            _count(scope, served.status, seconds, facts.model_seconds)
+            _note(scope, served.status, seconds, facts.tenant_id)
+
+
+def _route(scope: Scope) -> str:
+    return getattr(scope.get("route"), "path", None) or "unmatched"
+
+
+def _method(scope: Scope) -> str:
+    return scope["method"] if scope["method"] in _METHODS else "_OTHER"
+
+
+def _finish(span: Span, scope: Scope, facts: requests.RequestFacts, status: int) -> None:
+    span.update_name(f"{_method(scope)} {_route(scope)}")
+    span.set_attributes(
+        {
+            "http.request.method": _method(scope),
+            "http.route": _route(scope),
+            "http.response.status_code": status,
+        }
+    )
+    if facts.tenant_id is not None:
+        span.set_attribute(tracing.TENANT_KEY, facts.tenant_id)
+    if status >= 500 or status == 0:
+        tracing.fail(span, str(status))
+
+
+def _count(scope: Scope, status: int, seconds: float, model_seconds: float) -> None:
+    route = _route(scope)
+    metrics.HTTP_REQUESTS.labels(_method(scope), route, str(status)).inc()
+    metrics.HTTP_LATENCY.labels(route).observe(seconds)
+    metrics.OWN_LATENCY.labels(route).observe(max(0.0, seconds - model_seconds))
+
+
+def _note(scope: Scope, status: int, seconds: float, tenant_id: str | None) -> None:
     if not log.isEnabledFor(logging.INFO):
         return
     facts = {
         "request_id": str(scope["state"]["request_id"]),
         "client_request_id": _client_request_id(scope),
-        "method": scope["method"],
+        "tenant_id": tenant_id,
+        "method": _method(scope),
         "route": getattr(scope.get("route"), "path", None),
         "status": status,
         "latency_ms": round(seconds * 1000, 3),
@@ -112,9 +175,14 @@ def _note(scope: Scope, status: int, seconds: float) -> None:
 
 
 def _client_request_id(scope: Scope) -> str | None:
+    text = _header(scope, b"x-request-id")
+    fits = text and len(text) <= _LONGEST_CLIENT_ID and text.isascii() and text.isprintable()
+    return text if fits else None
+
+
+def _header(scope: Scope, wanted: bytes) -> str | None:
     for name, raw in scope["headers"]:
-        if name == b"x-request-id":
+        if name == wanted:
             text: str = raw.decode("latin-1")
-            fits = len(text) <= _LONGEST_CLIENT_ID and text.isascii() and text.isprintable()
-            return text if fits else None
+            return text
     return None

@@ -112,6 +112,15 @@ class Database:
         """Connections at work at this moment."""
         return int(self._pool.get_size() - self._pool.get_idle_size())
 
+    def connections(self) -> dict[str, int]:
+        """Return how many connections there are, by state, and how many there may be."""
+        idle = self._pool.get_idle_size()
+        return {
+            "in_use": self._pool.get_size() - idle,
+            "idle": idle,
+            "most": self._pool.get_max_size(),
+        }
+
 
 async def _forget_nothing(_connection: Connection) -> None:
     """Skip the pool's RESET ALL: every setting here is local to its transaction.

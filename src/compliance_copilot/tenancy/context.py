@@ -13,8 +13,10 @@ from opentelemetry import context as otel_context
 
 from compliance_copilot.core.errors import TenantMismatch
 from compliance_copilot.core.vocabulary import TenantId
+from compliance_copilot.telemetry import metrics, requests
+from compliance_copilot.telemetry.tracing import TENANT_KEY
 
-BAGGAGE_KEY = "tenant_id"
+BAGGAGE_KEY = TENANT_KEY
 _current: ContextVar[TenantId | None] = ContextVar("compliance_copilot_tenant", default=None)
 
 
@@ -44,6 +46,7 @@ class TenantContext:
     @contextmanager
     def bind(tenant_id: TenantId) -> Iterator[None]:
         """Bind the tenant for a block and put back what was there before."""
+        requests.note_tenant(tenant_id)
         token = _current.set(tenant_id)
         otel_token = otel_context.attach(baggage.set_baggage(BAGGAGE_KEY, tenant_id))
         try:
@@ -57,4 +60,5 @@ class TenantContext:
         """Raise TenantMismatch when another tenant, or none, is bound."""
         bound = _current.get()
         if bound != tenant_id:
+            metrics.VIOLATIONS.labels("context").inc()
             raise TenantMismatch("The work at hand belongs to another tenant.")

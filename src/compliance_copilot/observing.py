@@ -1,0 +1,104 @@
+"""What a serving process tells: its log lines, its share of the metrics, its traces.
+
+Reads the settings for `telemetry/`, and samples every few seconds what is a state and no event.
+Must not enter: what is counted where.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from compliance_copilot.core.clock import Deadline
+from compliance_copilot.core.errors import CopilotError, SetupError
+from compliance_copilot.settings import Settings
+from compliance_copilot.storage.database import Database
+from compliance_copilot.storage.filelock import POLL_SECONDS, FileLock
+from compliance_copilot.telemetry import logs, metrics, sharing
+from compliance_copilot.telemetry.tracing import Tracing, tracing
+
+SAMPLE_SECONDS = 5.0
+_PATIENCE_SECONDS = 2.0
+Sample = Callable[[], None]
+"""Sets some gauges from memory; it may not wait."""
+
+
+def traced(settings: Settings) -> AbstractAsyncContextManager[None]:
+    """Return the context in which spans are recorded, if a collector is named."""
+    if settings.otlp_endpoint is None:
+        return tracing(None)
+    return tracing(
+        Tracing(
+            settings.otlp_endpoint,
+            settings.trace_sample_ratio,
+            settings.trace_content,
+            version("compliance-copilot"),
+        )
+    )
+
+
+@contextmanager
+def served(settings: Settings) -> Iterator[None]:
+    """Log in our form and share the metrics' folder with the other workers."""
+    logs.configure(settings.log_level, readable=settings.environment == "development")
+    folder = settings.data_dir / "metrics"
+    with (
+        _holding(folder),
+        sharing.shared(folder, most_tenants=settings.metrics_tenants),
+    ):
+        metrics.BUILD.labels(version("compliance-copilot")).set(1)
+        yield
+
+
+@contextmanager
+def _holding(folder: Path) -> Iterator[None]:
+    """Hold the folder beside the other workers; the first finds it empty."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = FileLock(folder / "lock")
+    except OSError as error:
+        raise SetupError(
+            f"DATA_DIR {folder.parent} cannot be written ({error.strerror}); widen it, or set "
+            "DATA_DIR to another folder."
+        ) from None
+    try:
+        sharing.prepare(folder, alone=lock.try_exclusive())
+        while not lock.try_shared():  # another worker is just now looking whether it is the first
+            time.sleep(POLL_SECONDS)
+        yield
+    finally:
+        lock.close()
+
+
+@asynccontextmanager
+async def sampling(
+    database: Database, samples: Sequence[Sample], *, every_seconds: float = SAMPLE_SECONDS
+) -> AsyncIterator[None]:
+    """Keep the gauges current while the context lasts."""
+    task = asyncio.create_task(_sample(database, samples, every_seconds), name="sampling")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _sample(database: Database, samples: Sequence[Sample], every_seconds: float) -> None:
+    while True:
+        for sample in samples:
+            sample()
+        for state, number in database.connections().items():
+            metrics.CONNECTIONS.labels(state).set(number)
+        metrics.DATABASE_UP.labels("serving").set(await _answers(database))
+        metrics.LAST_RUN.labels("sampling").set(time.time())
+        await asyncio.sleep(every_seconds)
+
+
+async def _answers(database: Database) -> bool:
+    try:
+        await database.call_platform("SELECT 1", deadline=Deadline.after(_PATIENCE_SECONDS))
+    except CopilotError:
+        return False
+    return True

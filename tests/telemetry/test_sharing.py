@@ -1,0 +1,85 @@
+"""Metrics of several workers are one; what the dead had is gone, what they counted stays."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from compliance_copilot.observing import served
+from compliance_copilot.settings import load_settings
+from compliance_copilot.telemetry import metrics, sharing
+
+WORKER = """
+import sys, logging
+from pathlib import Path
+from compliance_copilot.telemetry import metrics, sharing
+folder = Path(sys.argv[1])
+with sharing.shared(folder, most_tenants=2):
+    metrics.HTTP_REQUESTS.labels("GET", "/query", "200").inc(3)
+    metrics.JOURNAL_LINES.labels("settlements").set(5)
+    print(metrics.tenant_label("t-b"), metrics.tenant_label("t-c"), flush=True)
+    if sys.argv[2] == "killed":
+        import os, signal
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    sharing.prepare(tmp_path, alone=True)
+    with sharing.shared(tmp_path, most_tenants=2):
+        yield tmp_path
+
+
+def worker(folder: Path, end: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", WORKER, str(folder), end],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    return done.stdout
+
+
+def value(line: str) -> float | None:
+    for told in sharing.exposition().decode().splitlines():
+        if told.startswith(line + " "):
+            return float(told.rpartition(" ")[2])
+    return None
+
+
+@pytest.mark.parametrize("end", ["stopped", "killed"])
+def test_counts_of_all_workers_add_up_and_a_dead_ones_gauges_go(folder: Path, end: str) -> None:
+    metrics.HTTP_REQUESTS.labels("GET", "/query", "200").inc()
+    metrics.JOURNAL_LINES.labels("settlements").set(2)
+    worker(folder, end)
+    asked = 'copilot_http_requests_total{method="GET",route="/query",status="200"}'
+    assert value(asked) == 4.0
+    assert value('copilot_journal_lines{kind="settlements"}') == 2.0
+
+
+def test_tenants_beyond_the_bound_are_other_on_every_worker(folder: Path) -> None:
+    assert metrics.tenant_label("t-a") == "t-a"
+    assert worker(folder, "stopped").split() == ["t-b", "other"]
+    assert metrics.tenant_label("t-c") == "other"
+    assert metrics.tenant_label("t-b") == "t-b"
+
+
+def test_the_bound_holds_without_a_folder_too() -> None:
+    labels = [metrics.tenant_label(f"alone-{n}") for n in range(300)]
+    assert labels[0] == "alone-0"
+    assert labels[-1] == sharing.OTHER
+
+
+def test_a_new_start_begins_at_zero_and_a_second_worker_does_not(tmp_path: Path) -> None:
+    settings = load_settings(environment="test", data_dir=tmp_path)
+    asked = 'copilot_http_requests_total{method="GET",route="/health",status="200"}'
+    with served(settings):
+        metrics.HTTP_REQUESTS.labels("GET", "/health", "200").inc()
+        with served(settings):
+            assert value(asked) == 1.0
+    with served(settings):
+        assert value(asked) is None
