@@ -13,7 +13,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from compliance_copilot.core.errors import Conflict, InvalidRequest, SetupError, UnknownTenant
-from compliance_copilot.core.vocabulary import NewDocument, TenantId
+from compliance_copilot.core.vocabulary import NewDocument, Operation, TenantId
 from compliance_copilot.orchestrator import Service
 from compliance_copilot.settings import PROJECT_ROOT, Settings
 from compliance_copilot.storage.database import Database
@@ -128,9 +128,10 @@ async def first_start(service: Service, database: Database, settings: Settings) 
             done = await connection.fetchval("SELECT bootstrapped_at FROM system_state")
             if done is None:
                 await _load_examples(service, settings)
-            await connection.execute(
-                "UPDATE system_state SET bootstrapped_at = coalesce(bootstrapped_at, now())"
-            )
+            if service.skipped(Operation.INGEST) is None:  # else the start with the key does it
+                await connection.execute(
+                    "UPDATE system_state SET bootstrapped_at = coalesce(bootstrapped_at, now())"
+                )
 
 
 async def _load_examples(service: Service, settings: Settings) -> None:
@@ -142,8 +143,11 @@ async def _load_examples(service: Service, settings: Settings) -> None:
     data = orjson.loads((PROJECT_ROOT / "example_data.json").read_bytes())
     for tenant_id, secret in secrets.items():
         documents = [_document(entry) for entry in data["sample_documents"].get(tenant_id, [])]
-        await service.copilot.ingest(tenant_id, documents)
-        if secret is None:  # a first start that was cut off after the tenant was made
+        if service.skipped(Operation.INGEST) is None:
+            await service.copilot.ingest(tenant_id, documents)
+        if secret is None:  # a first start that was cut off, or that could not ingest
+            if key_file(key_folder(settings.data_dir), tenant_id).exists():
+                continue
             scopes = FIRST_KEY_SCOPES
             key = await service.keys.create(tenant_id, name="examples", scopes=scopes)
             secret = key.secret
@@ -164,10 +168,15 @@ def key_folder(data_dir: Path) -> Path:
     return data_dir / "keys"
 
 
+def key_file(folder: Path, tenant_id: str) -> Path:
+    """Return where a tenant's key lies in the folder."""
+    return folder / f"{tenant_id}.key"
+
+
 def write_key(folder: Path, tenant_id: str, secret: str) -> Path:
     """Keep a key in a file that only its owner can read."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / f"{tenant_id}.key"
+    path = key_file(folder, tenant_id)
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
         file.write(secret + "\n")

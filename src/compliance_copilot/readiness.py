@@ -24,10 +24,13 @@ def missing_reason(settings: Settings, operation: Operation) -> str | None:
     named: list[str] = [settings.embedding_provider, settings.vector_store]
     if operation is Operation.QUERY:
         named.append(settings.generation_provider)
-    for provider in named:
-        field = KEYS.get(provider)
-        if field and getattr(settings, field) is None:
-            return f"Service not initialized: {field.upper()} is not set"
+    return next((reason for name in named if (reason := _unset(settings, name))), None)
+
+
+def _unset(settings: Settings, provider: str) -> str | None:
+    field = KEYS.get(provider)
+    if field and getattr(settings, field) is None:
+        return f"Service not initialized: {field.upper()} is not set"
     return None
 
 
@@ -45,7 +48,7 @@ class Readying:
             "database": await self._database(),
             "vector_store": self._vector_store(),
             "generation": self._generation(),
-            "embedding": Component("ready", self.embedder.name),
+            "embedding": self._embedding(),
             "settings": self._placeholders(),
         }
         states = {component.status for component in components.values()}
@@ -60,9 +63,13 @@ class Readying:
         where = "DATABASE_URL" if self.settings.database_url else "embedded PostgreSQL"
         return Component("ready", where)
 
+    def _embedding(self) -> Component:
+        reason = _unset(self.settings, self.settings.embedding_provider)
+        return Component("limited", reason) if reason else Component("ready", self.embedder.name)
+
     def _vector_store(self) -> Component:
         if self.settings.vector_store == "pinecone":
-            reason = missing_reason(self.settings, Operation.SEARCH)
+            reason = _unset(self.settings, "pinecone")
             return Component("limited", reason) if reason else Component("ready", "pinecone")
         if self.settings.pinecone_api_key is not None:
             return Component(
@@ -71,7 +78,7 @@ class Readying:
         return Component("ready", "pgvector")
 
     def _generation(self) -> Component:
-        reason = missing_reason(self.settings, Operation.QUERY)
+        reason = _unset(self.settings, self.settings.generation_provider)
         if reason:
             return Component("limited", reason)
         with_key = [

@@ -68,6 +68,7 @@ class Settings(BaseModel):
 
     generation_provider: Literal["auto", "openai", "anthropic", "extractive"] = "auto"
     embedding_provider: Literal["wordllama", "onnx", "openai"] = "wordllama"
+    onnx_model_dir: Path | None = None
     vector_store: Literal["pgvector", "pinecone"] = "pgvector"
 
     otlp_endpoint: str | None = None
@@ -102,10 +103,10 @@ class Settings(BaseModel):
         kept = {k: v for k, v in values.items() if k.upper() not in dropped and v != ""}
         return {**kept, "unset_placeholders": kept.get("unset_placeholders", dropped)}
 
-    @field_validator("data_dir")
+    @field_validator("data_dir", "onnx_model_dir")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return value if value.is_absolute() else PROJECT_ROOT / value
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return value if value is None or value.is_absolute() else PROJECT_ROOT / value
 
     @field_validator("embedded_postgres_version", mode="before")
     @classmethod

@@ -8,16 +8,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from urllib.parse import unquote, urlsplit
 
 from compliance_copilot import bootstrap, observing
-from compliance_copilot.adapters.anthropic_generator import AnthropicGenerator
-from compliance_copilot.adapters.extractive_generator import ExtractiveGenerator
-from compliance_copilot.adapters.hot_index import HotIndex
-from compliance_copilot.adapters.openai_generator import OpenAIGenerator
-from compliance_copilot.adapters.pgvector_index import PgvectorIndex
-from compliance_copilot.adapters.wordllama_embedder import WordllamaEmbedder
 from compliance_copilot.billing.journal import Journal
 from compliance_copilot.billing.ledger import UsageLedger
 from compliance_copilot.billing.metering import Metering
@@ -25,6 +18,7 @@ from compliance_copilot.billing.prices import PriceBook, load_price_book
 from compliance_copilot.billing.statements import Statements
 from compliance_copilot.billing.sweeping import sweeping
 from compliance_copilot.core.errors import SetupError
+from compliance_copilot.engines import Engines, make_embedder, open_engines, warm
 from compliance_copilot.orchestrator import (
     ComplianceCopilotSaaS,
     Rooms,
@@ -35,7 +29,7 @@ from compliance_copilot.rag.answers import AnswerStore
 from compliance_copilot.rag.documents import DocumentStore
 from compliance_copilot.rag.generation import Answerer, Engine
 from compliance_copilot.rag.ingestion import Ingestion
-from compliance_copilot.rag.ports import Embedder, Generator, VectorIndex
+from compliance_copilot.rag.ports import Generator
 from compliance_copilot.rag.retrieval import Retriever
 from compliance_copilot.readiness import KEYS, Readying, missing_reason
 from compliance_copilot.settings import PROJECT_ROOT, Settings, load_settings
@@ -50,15 +44,6 @@ from compliance_copilot.tenancy.tenants import TenantStore
 
 DATABASE = "compliance_copilot"
 SERVING_ROLE = "compliance_copilot"
-
-
-@dataclass(frozen=True, slots=True)
-class Engines:
-    """What finds, what embeds, and what answers, by provider."""
-
-    index: VectorIndex
-    embedder: Embedder
-    generators: Mapping[str, Generator]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +79,11 @@ async def open_served(settings: Settings | None = None) -> AsyncIterator[Service
 async def open_service(settings: Settings | None = None) -> AsyncIterator[Service]:
     """Open everything the gateway and the CLI serve: database, schema, examples, sweep."""
     settings = settings or load_settings()
-    _refuse_unbuilt(settings)
     prices = load_price_book(PROJECT_ROOT / "configs" / "prices.toml")
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(observing.traced(settings))
-        embedder = WordllamaEmbedder()
-        warming = asyncio.create_task(asyncio.to_thread(embedder.warm))
+        embedder = make_embedder(settings)
+        warming = asyncio.create_task(warm(embedder))
         addresses = await stack.enter_async_context(open_server(settings))
         await bring_up_to_date(addresses, prices)
         database = await stack.enter_async_context(
@@ -108,36 +92,14 @@ async def open_service(settings: Settings | None = None) -> AsyncIterator[Servic
         if settings.environment != "test":  # where the suite's own server trades it for speed
             await check_durability(database, required=settings.environment == "production")
         await warming
-        index = HotIndex(
-            PgvectorIndex(database), database, max_bytes=settings.hot_index_megabytes * 2**20
-        )
-        stack.push_async_callback(index.close)
-        generators = _generators(settings)
-        for provider, generator in generators.items():
-            if provider != "local":  # a vendor's client takes seconds to import: not a question's
-                await asyncio.to_thread(import_module, provider)
-            stack.push_async_callback(generator.aclose)
+        engines = await open_engines(settings, database, embedder, stack)
         journal = Journal(settings.data_dir / "journal")
         stack.callback(journal.close)
         metering = Metering(database, prices, journal)
-        engines = Engines(index, embedder, generators)
         service = _assemble(settings, database, engines, metering)
         await stack.enter_async_context(sweeping(database, metering))
         await bootstrap.first_start(service, database, settings)
         yield service
-
-
-def _refuse_unbuilt(settings: Settings) -> None:
-    """Refuse what can be named and cannot be served yet; without a key it is the limited mode."""
-    for variable, named, key in (
-        ("VECTOR_STORE", settings.vector_store, settings.pinecone_api_key),
-        ("EMBEDDING_PROVIDER", settings.embedding_provider, settings.openai_api_key),
-    ):
-        unbuilt = named in {"pinecone", "openai"} and key is not None
-        if unbuilt or named == "onnx":
-            raise SetupError(
-                f"{variable}: {named} is not part of this version; leave {variable} unset."
-            )
 
 
 @asynccontextmanager
@@ -218,17 +180,3 @@ def _answerer(
         if answering.provider in KEYS and getattr(settings, KEYS[answering.provider]) is None
     }
     return Answerer(engines, missing)
-
-
-def _generators(settings: Settings) -> dict[str, Generator]:
-    """Return what can answer here, by provider; a named one leaves the other vendor out."""
-    generators: dict[str, Generator] = {"local": ExtractiveGenerator()}
-    wanted = settings.generation_provider
-    openai, anthropic = settings.openai_api_key, settings.anthropic_api_key
-    if openai is not None and wanted in {"auto", "openai"}:
-        secret = openai.get_secret_value()
-        generators["openai"] = OpenAIGenerator(secret, base_url=settings.openai_base_url)
-    if anthropic is not None and wanted in {"auto", "anthropic"}:
-        secret = anthropic.get_secret_value()
-        generators["anthropic"] = AnthropicGenerator(secret, base_url=settings.anthropic_base_url)
-    return generators

@@ -1,0 +1,99 @@
+"""What embeds, finds and answers here: from settings to adapters.
+
+A vendor that is named without its key is made all the same and never called: every operation that
+needs it is skipped before admission (`readiness.missing_reason`).
+"""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from importlib import import_module
+
+from pydantic import SecretStr
+
+from compliance_copilot.adapters.anthropic_generator import AnthropicGenerator
+from compliance_copilot.adapters.extractive_generator import ExtractiveGenerator
+from compliance_copilot.adapters.hot_index import HotIndex
+from compliance_copilot.adapters.onnx_embedder import OnnxEmbedder
+from compliance_copilot.adapters.openai_embedder import OpenAIEmbedder
+from compliance_copilot.adapters.openai_generator import OpenAIGenerator
+from compliance_copilot.adapters.pgvector_index import PgvectorIndex
+from compliance_copilot.adapters.wordllama_embedder import WordllamaEmbedder
+from compliance_copilot.core.errors import SetupError
+from compliance_copilot.rag.ports import Embedder, Generator, VectorIndex
+from compliance_copilot.settings import Settings
+from compliance_copilot.storage.database import Database
+
+MadeEmbedder = WordllamaEmbedder | OnnxEmbedder | OpenAIEmbedder
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """What finds, what embeds, and what answers, by provider."""
+
+    index: VectorIndex
+    embedder: Embedder
+    generators: Mapping[str, Generator]
+
+
+def make_embedder(settings: Settings) -> MadeEmbedder:
+    """Return the embedder that is named. Raises SetupError when its model is not there."""
+    if settings.embedding_provider == "wordllama":
+        return WordllamaEmbedder()
+    if settings.embedding_provider == "onnx":
+        if settings.onnx_model_dir is None:
+            raise SetupError(
+                "ONNX_MODEL_DIR: EMBEDDING_PROVIDER is onnx and no model is named; set it to the "
+                "folder that holds model.onnx and tokenizer.json."
+            )
+        return OnnxEmbedder(settings.onnx_model_dir)
+    if settings.openai_api_key is not None:
+        raise SetupError("EMBEDDING_PROVIDER: openai is not part of this version; leave it unset.")
+    return OpenAIEmbedder(_secret(settings.openai_api_key), base_url=settings.openai_base_url)
+
+
+async def warm(embedder: MadeEmbedder) -> None:
+    """Load the model or the vendor's package now and not with the first question."""
+    if isinstance(embedder, OpenAIEmbedder):
+        await embedder.warm()
+    else:
+        await asyncio.to_thread(embedder.warm)
+
+
+async def open_engines(
+    settings: Settings, database: Database, embedder: MadeEmbedder, stack: AsyncExitStack
+) -> Engines:
+    """Make index and generators; what they hold is closed with the stack."""
+    if settings.vector_store == "pinecone" and settings.pinecone_api_key is not None:
+        raise SetupError("VECTOR_STORE: pinecone is not part of this version; leave it unset.")
+    index = HotIndex(
+        PgvectorIndex(database), database, max_bytes=settings.hot_index_megabytes * 2**20
+    )
+    stack.push_async_callback(index.close)
+    if isinstance(embedder, OpenAIEmbedder):
+        stack.push_async_callback(embedder.aclose)
+    generators = _generators(settings)
+    for provider, generator in generators.items():
+        if provider != "local":  # a vendor's client takes seconds to import: not a question's
+            await asyncio.to_thread(import_module, provider)
+        stack.push_async_callback(generator.aclose)
+    return Engines(index, embedder, generators)
+
+
+def _generators(settings: Settings) -> dict[str, Generator]:
+    """Return what can answer here, by provider; a named one leaves the other vendor out."""
+    generators: dict[str, Generator] = {"local": ExtractiveGenerator()}
+    wanted = settings.generation_provider
+    openai, anthropic = settings.openai_api_key, settings.anthropic_api_key
+    if openai is not None and wanted in {"auto", "openai"}:
+        url = settings.openai_base_url
+        generators["openai"] = OpenAIGenerator(_secret(openai), base_url=url)
+    if anthropic is not None and wanted in {"auto", "anthropic"}:
+        url = settings.anthropic_base_url
+        generators["anthropic"] = AnthropicGenerator(_secret(anthropic), base_url=url)
+    return generators
+
+
+def _secret(value: SecretStr | None) -> str:
+    return "" if value is None else value.get_secret_value()
