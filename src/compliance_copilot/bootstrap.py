@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from compliance_copilot.core.acting import Actor, acting
 from compliance_copilot.core.errors import Conflict, InvalidRequest, SetupError, UnknownTenant
 from compliance_copilot.core.vocabulary import NewDocument, Operation, TenantId
 from compliance_copilot.orchestrator import Service
@@ -78,6 +79,11 @@ def _refuse_faulty(path: Path, entry: TenantEntry, seen: set[str]) -> None:
 
 async def apply_tenants(service: Service, tenants: list[NewTenant]) -> dict[TenantId, str | None]:
     """Create or update tenants, idempotently; return the first key's secret of the new ones."""
+    with acting(Actor(SET_BY)):
+        return await _applied(service, tenants)
+
+
+async def _applied(service: Service, tenants: list[NewTenant]) -> dict[TenantId, str | None]:
     secrets: dict[TenantId, str | None] = {}
     for new in tenants:
         try:

@@ -40,6 +40,7 @@ from compliance_copilot.rag.generation import Answered, Answerer, Attempt
 from compliance_copilot.rag.ingestion import Ingestion
 from compliance_copilot.rag.retrieval import RetrievalRequest, Retriever
 from compliance_copilot.tenancy.admission import Admission, Ask, Planner
+from compliance_copilot.tenancy.audit import AuditLog
 from compliance_copilot.tenancy.config_manager import ConfigManager
 from compliance_copilot.tenancy.context import TenantContext
 from compliance_copilot.tenancy.keys import KeyRing
@@ -321,6 +322,7 @@ class Service:
     keys: KeyRing
     tenants: TenantStore
     config: ConfigManager
+    audit: AuditLog
     status: Callable[[], Awaitable[Readiness]]
     skipped: Callable[[Operation], str | None]
 

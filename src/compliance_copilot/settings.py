@@ -6,6 +6,7 @@ strings, and pydantic casts and checks them. The only reader of the environment 
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -31,7 +32,9 @@ from compliance_copilot.core.vocabulary import (
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 PLACEHOLDERS = ("sk-your-", "sk-ant-your-", "your-pinecone-", "user:password@localhost")
+_SIGNING_KEY = re.compile(r"[0-9a-fA-F]{64}")
 _FIXES = {
+    "AUDIT_SIGNING_KEY": "make one with `compliance-copilot audit key`",
     "API_PORT": "use a port number from 1 to 65535",
     "ADMIN_API_KEY": "use any string of 32 characters or more, or leave it unset",
     "DEFAULT_MODEL": f"use one of {', '.join(ModelTier)}",
@@ -55,6 +58,7 @@ class Settings(BaseModel):
     database_url: SecretStr | None = None
     database_owner_url: SecretStr | None = None
     admin_api_key: SecretStr | None = Field(default=None, min_length=32)
+    audit_signing_key: SecretStr | None = None
 
     default_model: ModelTier = ModelTier.GPT35
     default_retrieval_mode: RetrievalMode = RetrievalMode.BASIC
@@ -102,6 +106,13 @@ class Settings(BaseModel):
         )
         kept = {k: v for k, v in values.items() if k.upper() not in dropped and v != ""}
         return {**kept, "unset_placeholders": kept.get("unset_placeholders", dropped)}
+
+    @field_validator("audit_signing_key")
+    @classmethod
+    def _sixty_four_digits(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _SIGNING_KEY.fullmatch(value.get_secret_value()):
+            raise ValueError("it has 64 hexadecimal digits")
+        return value
 
     @field_validator("data_dir", "onnx_model_dir")
     @classmethod

@@ -34,10 +34,13 @@ from compliance_copilot.rag.retrieval import Retriever
 from compliance_copilot.readiness import KEYS, Readying, missing_reason
 from compliance_copilot.settings import PROJECT_ROOT, Settings, load_settings
 from compliance_copilot.storage import migrations
+from compliance_copilot.storage.checkpoints import Checkpoints
 from compliance_copilot.storage.database import Database, open_database
 from compliance_copilot.storage.durability import check_durability
 from compliance_copilot.storage.embedded import open_embedded
+from compliance_copilot.storage.signing import open_signer
 from compliance_copilot.tenancy.admission import Admission
+from compliance_copilot.tenancy.audit import AuditLog
 from compliance_copilot.tenancy.config_manager import ConfigManager
 from compliance_copilot.tenancy.keys import KeyRing
 from compliance_copilot.tenancy.tenants import TenantStore
@@ -80,6 +83,7 @@ async def open_service(settings: Settings | None = None) -> AsyncIterator[Servic
     """Open everything the gateway and the CLI serve: database, schema, examples, sweep."""
     settings = settings or load_settings()
     prices = load_price_book(PROJECT_ROOT / "configs" / "prices.toml")
+    checkpoints = open_checkpoints(settings)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(observing.traced(settings))
         embedder = make_embedder(settings)
@@ -87,7 +91,11 @@ async def open_service(settings: Settings | None = None) -> AsyncIterator[Servic
         addresses = await stack.enter_async_context(open_server(settings))
         await bring_up_to_date(addresses, prices)
         database = await stack.enter_async_context(
-            open_database(addresses.serving, max_connections=settings.database_pool_size)
+            open_database(
+                addresses.serving,
+                max_connections=settings.database_pool_size,
+                anchor=checkpoints.write,
+            )
         )
         if settings.environment != "test":  # where the suite's own server trades it for speed
             await check_durability(database, required=settings.environment == "production")
@@ -96,7 +104,7 @@ async def open_service(settings: Settings | None = None) -> AsyncIterator[Servic
         journal = Journal(settings.data_dir / "journal")
         stack.callback(journal.close)
         metering = Metering(database, prices, journal)
-        service = _assemble(settings, database, engines, metering)
+        service = _assemble(settings, database, engines, metering, checkpoints)
         await stack.enter_async_context(sweeping(database, metering))
         await bootstrap.first_start(service, database, settings)
         yield service
@@ -135,8 +143,20 @@ async def bring_up_to_date(addresses: Addresses, prices: PriceBook) -> None:
         )
 
 
+def open_checkpoints(settings: Settings) -> Checkpoints:
+    """Return what signs the audit log and keeps its checkpoints. Raises SetupError."""
+    secret = settings.audit_signing_key
+    folder = settings.data_dir / "audit"
+    signer = open_signer(secret.get_secret_value() if secret else None, folder)
+    return Checkpoints(folder / "checkpoints", signer)
+
+
 def _assemble(
-    settings: Settings, database: Database, engines: Engines, metering: Metering
+    settings: Settings,
+    database: Database,
+    engines: Engines,
+    metering: Metering,
+    checkpoints: Checkpoints,
 ) -> Service:
     embedder = engines.embedder
     skipped = partial(missing_reason, settings)
@@ -161,6 +181,7 @@ def _assemble(
         keys=KeyRing(database, admin.get_secret_value() if admin else None),
         tenants=TenantStore(database),
         config=config,
+        audit=AuditLog(database, checkpoints),
         status=Readying(settings, database, embedder).look,
         skipped=skipped,
     )

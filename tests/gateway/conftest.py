@@ -278,12 +278,25 @@ class Readiness:
     components: Any
 
 
+class Audit:
+    async def record(self, tenant_id: str, entry: Any) -> None:
+        return None
+
+    async def list(self, tenant_id: str, wanted: Any, *, before: Any, limit: int) -> list[Any]:
+        return []
+
+    async def verify(self, tenant_id: str) -> dict[str, Any]:
+        facts = {"entries": 0, "head": "", "anchored": 0, "public_key": "", "fault": None}
+        return {"valid": True, "tenant_id": tenant_id, **facts}
+
+
 @dataclass
 class Service:
     copilot: Copilot = field(default_factory=Copilot)
     keys: Keys = field(default_factory=Keys)
     tenants: Tenants = field(default_factory=Tenants)
     config: Config = field(default_factory=Config)
+    audit: Audit = field(default_factory=Audit)
     readiness: str = "ready"
     skip_reason: str | None = None
 

@@ -234,10 +234,11 @@ def test_the_authorize_button_has_its_schemes(application):
 
 def test_openapi_tells_the_bounds_that_are_enforced(application):
     known = application.openapi()["components"]["schemas"]
-    top_k = known["ConfigBody"]["properties"]["top_k"]
+    top_k, null = known["ConfigBody"]["properties"]["top_k"]["anyOf"]
+    assert null == {"type": "null"}
     assert (top_k["type"], top_k["minimum"], top_k["maximum"]) == ("integer", 1, 100)
     assert known["RotationBody"]["properties"]["overlap_seconds"]["minimum"] == 0
-    assert known["ConfigBody"]["properties"]["cache_seconds"]["minimum"] == 1
+    assert known["ConfigBody"]["properties"]["cache_seconds"]["anyOf"][0]["minimum"] == 1
     asked = known["QueryRequest"]["properties"]
     assert asked["query"]["maxLength"] == 8000
     assert {"minimum": 1, "maximum": 100, "type": "integer"} in asked["top_k"]["anyOf"]

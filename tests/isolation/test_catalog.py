@@ -16,7 +16,7 @@ TENANT_TABLES = """
 EXPECTED = {
     "tenants", "api_keys", "corpora", "documents", "document_versions", "chunks", "chunk_vectors",
     "term_statistics", "usage_events", "usage_hours", "admission_windows", "spend_months",
-    "idempotency_keys", "replies", "feedback",
+    "idempotency_keys", "replies", "feedback", "audit_entries",
 }  # fmt: skip
 WALL = "(tenant_id = ( SELECT current_setting('app.tenant_id'::text, true) AS current_setting))"
 
@@ -95,11 +95,15 @@ async def test_the_serving_role_has_no_power_beyond_its_rows(owner: asyncpg.Conn
         "SELECT has_table_privilege($1, 'usage_events', 'DELETE') AS deletes_usage,"
         " has_table_privilege($1, 'prices', 'UPDATE') AS prices,"
         " has_table_privilege($1, 'usage_events', 'TRUNCATE') AS truncates,"
+        " has_table_privilege($1, 'audit_entries', 'UPDATE') AS edits_audit,"
+        " has_table_privilege($1, 'audit_entries', 'DELETE') AS deletes_audit,"
+        " has_table_privilege($1, 'audit_entries', 'TRUNCATE') AS truncates_audit,"
         " has_table_privilege($1, 'usage_events', 'SELECT') AS reads",
         ROLE,
     )
     assert dict(may) == {
         "deletes_usage": False, "prices": False, "truncates": False, "reads": True,
+        "edits_audit": False, "deletes_audit": False, "truncates_audit": False,
     }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import typer
 
 from compliance_copilot.cli import (
     ask,
+    audit,
     bootstrap,
     config,
     doctor,
@@ -31,6 +32,7 @@ app.add_typer(tenants.app, name="tenants", help="Create, list, change and end te
 app.add_typer(keys.app, name="keys", help="Make, list, rotate and revoke a tenant's keys.")
 app.add_typer(config.app, name="config", help="Show and set what holds for a tenant's questions.")
 app.add_typer(usage.app, name="usage", help="Read a tenant's ledger: sums, and row by row.")
+app.add_typer(audit.app, name="audit", help="Read and verify the log of changes.")
 
 
 def _show_version(wanted: bool) -> None:

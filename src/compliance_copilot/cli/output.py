@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from compliance_copilot.core.acting import Actor, acting
 from compliance_copilot.orchestrator import Service
 from compliance_copilot.settings import load_settings
 
@@ -34,7 +35,8 @@ def with_service(work: Callable[[Service], Awaitable[T]], *, examples: bool = Tr
 
     async def run() -> T:
         async with open_service(settings) as service:
-            return await work(service)
+            with acting(Actor("cli")):
+                return await work(service)
 
     return asyncio.run(run())
 

@@ -18,6 +18,7 @@ from compliance_copilot.gateway.documentation import add_docs
 from compliance_copilot.gateway.middleware import Door
 from compliance_copilot.gateway.routes import (
     answers,
+    audit,
     configuration,
     documents,
     health,
@@ -42,6 +43,7 @@ ROUTERS = tuple(
         tenants,
         keys,
         configuration,
+        audit,
         health,
     )
 )

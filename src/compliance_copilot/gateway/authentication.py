@@ -7,8 +7,10 @@ from typing import Annotated, Any
 from fastapi import Depends
 from starlette.requests import Request
 
+from compliance_copilot.core.acting import Actor, act_as
 from compliance_copilot.core.errors import Forbidden, NotFound, TenantMismatch, Unauthenticated
 from compliance_copilot.core.vocabulary import Principal, Scope, TenantId
+from compliance_copilot.gateway.problems import request_id_of
 from compliance_copilot.gateway.state import gateway_of, service_of, working_service_of
 from compliance_copilot.telemetry import requests
 from compliance_copilot.tenancy.tenants import TENANT_ID
@@ -64,7 +66,14 @@ async def identified(request: Request, *, fresh: bool) -> Principal:
         raise _unauthenticated(request, "The API key is unknown, revoked or expired.")
     if principal.tenant_id is not None:
         requests.note_tenant(principal.tenant_id)
+    act_as(_actor(request, principal))
     return principal
+
+
+def _actor(request: Request, principal: Principal) -> Actor:
+    tenants = principal.tenant_id is not None
+    name = f"key:{principal.key_id}" if tenants else principal.key_id
+    return Actor(name, principal.name, request_id_of(request))
 
 
 def _unauthenticated(request: Request, what: str) -> Unauthenticated:

@@ -14,6 +14,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from compliance_copilot.core.acting import Actor, acting
 from compliance_copilot.core.clock import new_id
 from compliance_copilot.core.errors import SetupError
 from compliance_copilot.gateway.problems import problem_of
@@ -58,7 +59,8 @@ class Door:
                 await send(message)
 
             try:
-                await self._app(scope, receive, send_dressed)
+                with acting(Actor("nobody", request_id=str(request_id))):
+                    await self._app(scope, receive, send_dressed)
             except ClientDisconnect:
                 served.status = served.status or 499  # the caller is gone: nobody reads a reply
             except Exception:

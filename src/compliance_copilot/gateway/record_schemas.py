@@ -51,6 +51,46 @@ class VersionList(BaseModel):
     next_cursor: str | None
 
 
+class AuditEntryBody(BaseModel):
+    """One entry of the audit log; `hash` covers it and the one before."""
+
+    seq: int
+    at: datetime
+    actor: str
+    actor_name: str
+    request_id: UUID | None
+    action: str
+    subject: str
+    details: dict[str, Any]
+    hash: str
+
+
+class AuditList(BaseModel):
+    """A page of the audit log, newest first."""
+
+    entries: list[AuditEntryBody]
+    next_cursor: str | None
+
+
+class AuditFaultBody(BaseModel):
+    """The first entry that is not what it was."""
+
+    position: int
+    reason: str
+
+
+class AuditVerdictBody(BaseModel):
+    """Whether the log is what it was; `anchored`: up to where a signed checkpoint vouches."""
+
+    valid: bool
+    tenant_id: str
+    entries: int
+    head: str
+    anchored: int
+    public_key: str
+    fault: AuditFaultBody | None
+
+
 class UsageEventBody(BaseModel):
     """A row of the ledger."""
 

@@ -19,6 +19,7 @@ from compliance_copilot.core.vocabulary import IngestedDocument, TenantId
 from compliance_copilot.rag import bm25
 from compliance_copilot.rag.chunking import Span
 from compliance_copilot.rag.ports import Vectors
+from compliance_copilot.storage.audit import AuditEntry, append
 from compliance_copilot.storage.database import Connection, Database, Row
 from compliance_copilot.storage.vectors import decode_sparse, encode_dense, encode_sparse
 
@@ -179,6 +180,9 @@ class _Storing:
         if changed:
             self._refuse_too_many(corpus, versions)
             await self._write(corpus, changed, versions, present)
+            stored = {d.document_id: versions[d.document_id].number for d in changed}
+            entry = AuditEntry("documents.stored", "", {"versions": stored})
+            await append(self._connection, self._tenant_id, entry)
         return [self._outcome(d, versions, present) for d in self._request.documents]
 
     def _outcome(

@@ -9,6 +9,7 @@ import orjson
 
 from compliance_copilot.core.errors import NotFound
 from compliance_copilot.core.vocabulary import TenantId
+from compliance_copilot.storage.audit import AuditEntry, append
 from compliance_copilot.storage.database import Connection, Database, Row
 from compliance_copilot.storage.vectors import decode_sparse
 
@@ -128,6 +129,8 @@ class DocumentStore:
                 document_id,
             )
             await _shrink(connection, corpus, current, size)
+            entry = AuditEntry("document.deleted", f"document:{document_id}")
+            await append(connection, tenant_id, entry)
 
 
 async def _uncount(connection: Connection, tenant_id: TenantId, rows: list[Row]) -> None:

@@ -6,7 +6,7 @@ of any tenant.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, LiteralString, TypeAlias
 
@@ -15,7 +15,7 @@ import asyncpg
 from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.errors import DeadlineExceeded, SetupError, StoreUnavailable
 from compliance_copilot.core.vocabulary import TenantId
-from compliance_copilot.storage import vectors
+from compliance_copilot.storage import audit, vectors
 from compliance_copilot.storage.migrations.routines import SEARCH_PATH
 
 Row: TypeAlias = Any  # asyncpg.Record: columns by name, untyped in the driver
@@ -54,8 +54,11 @@ def _named_failures() -> Iterator[None]:
 class Database:
     """A pool of connections as the serving role, which row-level security binds."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool, anchor: Callable[[Sequence[audit.Head]], None] | None = None
+    ) -> None:
         self._pool = pool
+        self._anchor = anchor
 
     async def call(
         self,
@@ -89,9 +92,12 @@ class Database:
     async def transaction(
         self, tenant_id: TenantId, *, deadline: Deadline | None = None
     ) -> AsyncIterator[Connection]:
-        """Open a transaction inside one tenant; it commits when the block ends well."""
+        """Open a transaction inside one tenant; it commits when the block ends well.
+
+        What it appends to the audit log is anchored outside the database after the commit.
+        """
         timeout = deadline.remaining_seconds() if deadline else _DEFAULT_TIMEOUT_SECONDS
-        with _named_failures():
+        with _named_failures(), audit.noting() as appended:
             async with (
                 asyncio.timeout(timeout),
                 self._pool.acquire() as connection,
@@ -99,13 +105,19 @@ class Database:
             ):
                 await connection.execute("SELECT set_config('app.tenant_id', $1, true)", tenant_id)
                 yield connection
+            self._anchored(appended)
 
     @asynccontextmanager
     async def platform_transaction(self) -> AsyncIterator[Connection]:
         """Open a transaction outside of any tenant."""
-        with _named_failures():
+        with _named_failures(), audit.noting() as appended:
             async with self._pool.acquire() as connection, connection.transaction():
                 yield connection
+            self._anchored(appended)
+
+    def _anchored(self, appended: Sequence[audit.Head]) -> None:
+        if appended and self._anchor is not None:
+            self._anchor(appended)
 
     @property
     def in_use(self) -> int:
@@ -130,7 +142,12 @@ async def _forget_nothing(_connection: Connection) -> None:
 
 
 @asynccontextmanager
-async def open_database(dsn: str, *, max_connections: int = 10) -> AsyncIterator[Database]:
+async def open_database(
+    dsn: str,
+    *,
+    max_connections: int = 10,
+    anchor: Callable[[Sequence[audit.Head]], None] | None = None,
+) -> AsyncIterator[Database]:
     """Open the pool and refuse a role or a server that the rules do not hold on.
 
     Raises SetupError with one line.
@@ -155,7 +172,7 @@ async def open_database(dsn: str, *, max_connections: int = 10) -> AsyncIterator
         ) from error
     try:
         await _refuse_unsafe(pool)
-        yield Database(pool)
+        yield Database(pool, anchor)
     finally:
         await _close(pool)
 

@@ -14,6 +14,7 @@ from compliance_copilot.core.vocabulary import (
     TenantId,
     ValueOrigin,
 )
+from compliance_copilot.storage.audit import SYSTEM_CHAIN, AuditEntry, append
 from compliance_copilot.storage.database import Database
 from compliance_copilot.tenancy.cascade import (
     SYSTEM,
@@ -121,19 +122,27 @@ class ConfigManager:
 
     async def _write_system(self, patch: Mapping[str, Any], set_by: str) -> int:
         stored, removed = _stored(patch, set_by)
-        rows = await self._database.call_platform(_UPDATE_SYSTEM, stored, removed)
-        return int(rows[0]["version"])
+        async with self._database.platform_transaction() as connection:
+            version = await connection.fetchval(_UPDATE_SYSTEM, stored, removed)
+            await append(connection, SYSTEM_CHAIN, AuditEntry("system.configured", "", dict(patch)))
+        return int(version)
 
     async def _write_tenant(self, tenant_id: TenantId, write: "_Write") -> int:
         stored, removed = _stored(write.patch, write.set_by)
         limits = orjson.dumps(write.limits).decode()
         async with self._database.transaction(tenant_id) as connection:
             version = await connection.fetchval(_UPDATE_TENANT, tenant_id, stored, removed, limits)
+            if version is None:
+                raise unknown_tenant(tenant_id)
             days = write.patch.get("answer_retention_days")
             if days is not None:
                 await connection.execute(_SHORTEN, tenant_id, days)
-        if version is None:
-            raise unknown_tenant(tenant_id)
+            for action, facts in (
+                ("config.changed", write.patch),
+                ("limits.changed", write.limits),
+            ):
+                if facts:
+                    await append(connection, tenant_id, AuditEntry(action, "", dict(facts)))
         return int(version)
 
 

@@ -15,6 +15,7 @@ from uuid import UUID
 from compliance_copilot.core.clock import new_id, utc_now
 from compliance_copilot.core.errors import InvalidRequest, NotFound
 from compliance_copilot.core.vocabulary import Principal, Scope, TenantId
+from compliance_copilot.storage.audit import AuditEntry, append
 from compliance_copilot.storage.database import Connection, Database, Row
 
 PREFIX = "cc_live_"
@@ -111,6 +112,8 @@ async def insert_key(
     await connection.execute(
         _INSERT, tenant_id, issued.key_id, hash_of(issued.secret), name, list(scopes), expires_at
     )
+    facts = {"name": name, "scopes": list(scopes), "expires_at": expires_at}
+    await append(connection, tenant_id, AuditEntry("key.created", f"key:{issued.key_id}", facts))
     return issued
 
 
@@ -199,6 +202,7 @@ class KeyRing:
         """End a key now, on every worker. Raises NotFound."""
         async with self._database.transaction(tenant_id) as connection:
             await _end(connection, tenant_id, key_id, utc_now(), revoked=True)
+            await append(connection, tenant_id, AuditEntry("key.revoked", f"key:{key_id}"))
 
     async def rotate(
         self, tenant_id: TenantId, key_id: UUID, *, overlap: timedelta = ROTATION_OVERLAP
@@ -209,6 +213,9 @@ class KeyRing:
         async with self._database.transaction(tenant_id) as connection:
             life = await connection.fetchval(_LIFE, tenant_id, key_id)
             old = await _end(connection, tenant_id, key_id, utc_now() + overlap, revoked=False)
+            ends = {"old_key_ends_after_seconds": overlap.total_seconds()}
+            entry = AuditEntry("key.rotated", f"key:{key_id}", ends)
+            await append(connection, tenant_id, entry)
             return await insert_key(
                 connection,
                 tenant_id,

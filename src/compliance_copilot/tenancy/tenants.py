@@ -11,6 +11,7 @@ import orjson
 from compliance_copilot.core.clock import utc_now
 from compliance_copilot.core.errors import Conflict, InvalidRequest, UnknownTenant
 from compliance_copilot.core.vocabulary import TenantId
+from compliance_copilot.storage.audit import SYSTEM_CHAIN, AuditEntry, append
 from compliance_copilot.storage.database import Connection, Database, Row
 from compliance_copilot.tenancy.cascade import checked_config, checked_limits
 from compliance_copilot.tenancy.keys import IssuedKey, insert_key
@@ -95,6 +96,8 @@ class TenantStore:
             )
             await connection.execute("INSERT INTO corpora (tenant_id) VALUES ($1)", tenant_id)
             key = await insert_key(connection, tenant_id, name="first key") if with_key else None
+            facts = {"config": checked_config(new.config), "limits": limits}
+            await _audited(connection, tenant_id, "tenant.created", facts)
         return _tenant(row), key
 
     async def require(self, tenant_id: TenantId) -> Tenant:
@@ -141,6 +144,7 @@ class TenantStore:
             await connection.execute(
                 "UPDATE tenant_directory SET status = $2 WHERE id = $1", tenant_id, row["status"]
             )
+            await _audited(connection, tenant_id, "tenant.changed", _changes(change))
         return _tenant(row)
 
     async def delete(self, tenant_id: TenantId) -> None:
@@ -164,6 +168,7 @@ class TenantStore:
             await connection.execute(
                 "UPDATE tenant_directory SET status = 'deleted' WHERE id = $1", tenant_id
             )
+            await _audited(connection, tenant_id, "tenant.deleted", {})
 
 
 def unknown_tenant(tenant_id: str) -> UnknownTenant:
@@ -174,6 +179,21 @@ def unknown_tenant(tenant_id: str) -> UnknownTenant:
         kind="tenant",
         tenant_id=tenant_id,
     )
+
+
+def _changes(change: TenantChange) -> dict[str, Any]:
+    given = {"status": change.status, "limits": change.limits}
+    renamed = {"renamed": True} if change.name is not None else {}
+    return {**{n: v for n, v in given.items() if v is not None}, **renamed}
+
+
+async def _audited(
+    connection: Connection, tenant_id: TenantId, action: str, facts: Mapping[str, Any]
+) -> None:
+    """Tell both chains: the tenant's own, and the operator's."""
+    entry = AuditEntry(action, f"tenant:{tenant_id}", facts)
+    for chain in (tenant_id, SYSTEM_CHAIN):
+        await append(connection, chain, entry)
 
 
 async def _claim_id(connection: Connection, tenant_id: TenantId) -> None:

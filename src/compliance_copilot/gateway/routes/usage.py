@@ -19,6 +19,7 @@ from compliance_copilot.gateway.record_schemas import StatementBody, UsageList
 from compliance_copilot.gateway.replying import Cursor, Limit, json_reply
 from compliance_copilot.gateway.schemas import Instant
 from compliance_copilot.gateway.state import service_of
+from compliance_copilot.storage.audit import AuditEntry
 
 router = APIRouter(tags=["usage"])
 Tenant = Annotated[
@@ -85,7 +86,10 @@ async def statement(
     """Return the lines of a month (UTC); they add up to the ledger. `complete` false: not final."""
     tenant = await _tenant_of(request, principal, tenant_id)
     named = month or utc_now().strftime("%Y-%m")
-    drawn = await service_of(request).copilot.statements.draw(tenant, named)
+    service = service_of(request)
+    drawn = await service.copilot.statements.draw(tenant, named)
+    entry = AuditEntry("statement.exported", f"month:{named}", {"format": written_as.value})
+    await service.audit.record(tenant, entry)
     if written_as is StatementFormat.JSON:
         return json_reply(drawn)
     text = csv_of(drawn) if written_as is StatementFormat.CSV else focus_of(drawn)

@@ -188,5 +188,6 @@ async def _grant(connection: asyncpg.Connection, role: str, password: str | None
         ("prices", "INSERT, UPDATE, DELETE"),
         ("tenant_directory", "DELETE"),
         ("usage_events", "DELETE"),
+        ("audit_entries", "UPDATE, DELETE"),
     ):
         await connection.execute(f"REVOKE {rights} ON {table} FROM {quoted}")
