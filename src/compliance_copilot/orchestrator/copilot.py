@@ -1,0 +1,161 @@
+"""ComplianceCopilotSaaS: the order of the steps, and nothing else.
+
+Each line is a step that a customer could name. Must not enter: vendors, SQL, HTTP.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from compliance_copilot.billing.ledger import UsageLedger
+from compliance_copilot.billing.statements import Statements
+from compliance_copilot.core.errors import InvalidRequest
+from compliance_copilot.core.replies import ingest_body
+from compliance_copilot.core.vocabulary import (
+    IngestReply,
+    NewDocument,
+    Operation,
+    QueryReply,
+    Replay,
+    SearchReply,
+    TenantId,
+    UsageSummary,
+)
+from compliance_copilot.orchestrator.asking import Asking, checked_question, retrieval_request
+from compliance_copilot.orchestrator.reception import Reception
+from compliance_copilot.orchestrator.replying import metadata
+from compliance_copilot.orchestrator.reservations import Reservations
+from compliance_copilot.orchestrator.rooms import NOBODY, Call, Rooms, Timeouts
+from compliance_copilot.rag.answers import AnswerStore
+from compliance_copilot.rag.documents import DocumentStore
+from compliance_copilot.tenancy.config_manager import ConfigManager
+from compliance_copilot.tenancy.context import TenantContext
+
+
+class ComplianceCopilotSaaS:
+    """The service: questions, searches and documents of many tenants, each in its own walls."""
+
+    def __init__(self, rooms: Rooms, timeouts: Timeouts) -> None:
+        self._rooms = rooms
+        self._reception = Reception(rooms, timeouts)
+        self._reservations = Reservations(rooms)
+        self._asking = Asking(rooms, self._reservations)
+
+    @property
+    def config_mgr(self) -> ConfigManager:
+        """The configuration cascade."""
+        return self._rooms.config
+
+    @property
+    def documents(self) -> DocumentStore:
+        """The tenants' documents."""
+        return self._rooms.documents
+
+    @property
+    def answers(self) -> AnswerStore:
+        """The tenants' kept answers."""
+        return self._rooms.answers
+
+    @property
+    def usage(self) -> UsageLedger:
+        """The ledger, for reading."""
+        return self._rooms.usage
+
+    @property
+    def statements(self) -> Statements:
+        """The tenants' months, as an invoice has them."""
+        return self._rooms.statements
+
+    async def query(
+        self,
+        tenant_id: str,
+        query_text: str,
+        *,
+        override_config: Mapping[str, Any] | None = None,
+        call: Call = NOBODY,
+    ) -> QueryReply | Replay:
+        """Answer a question from the tenant's documents, with checked quotes.
+
+        Raises InvalidRequest, UnknownTenant, LimitReached, BudgetExhausted, RetrievalUnavailable,
+        ModelUnavailable, StoreUnavailable or DeadlineExceeded.
+        """
+        question = checked_question(query_text)
+        tenant = TenantId(tenant_id)
+        async with self._reception.entered(tenant, Operation.QUERY):
+            ask = self._reception.ask(
+                Operation.QUERY, override_config, call, self._reservations.for_question(question)
+            )
+            permit = await self._rooms.admission.admit(tenant, ask)
+            if isinstance(permit, Replay):
+                return permit
+            async with self._reception.metered(permit) as meter:
+                return await self._asking.answer(permit, question, meter)
+
+    async def search(
+        self,
+        tenant_id: str,
+        query_text: str,
+        *,
+        override_config: Mapping[str, Any] | None = None,
+        call: Call = NOBODY,
+    ) -> SearchReply:
+        """Return ranked sources without an answer. Raises as `query` does."""
+        question = checked_question(query_text)
+        tenant = TenantId(tenant_id)
+        async with self._reception.entered(tenant, Operation.SEARCH):
+            ask = self._reception.ask(
+                Operation.SEARCH, override_config, call, self._reservations.local
+            )
+            permit = await self._rooms.admission.admit(tenant, ask)
+            if isinstance(permit, Replay):
+                raise InvalidRequest("A search takes no Idempotency-Key.", field="Idempotency-Key")
+            async with self._reception.metered(permit) as meter:
+                found = await self._rooms.retriever.retrieve(
+                    tenant, retrieval_request(permit, question)
+                )
+                settlement = self._reservations.local_settlement("ok")
+                await meter.settle(settlement)
+                return SearchReply(found.sources, metadata(permit, meter, settlement))
+
+    async def ingest(
+        self,
+        tenant_id: str,
+        documents: Sequence[NewDocument],
+        *,
+        call: Call = NOBODY,
+    ) -> IngestReply | Replay:
+        """Store documents, all of them or none; the same content again is no work.
+
+        Raises InvalidRequest naming the document, LimitReached, StoreUnavailable or
+        DeadlineExceeded.
+        """
+        tenant = TenantId(tenant_id)
+        async with self._reception.entered(tenant, Operation.INGEST):
+            ask = self._reception.ask(Operation.INGEST, None, call, self._reservations.local)
+            permit = await self._rooms.admission.admit(tenant, ask)
+            if isinstance(permit, Replay):
+                return permit
+            async with self._reception.metered(permit) as meter:
+                stored = await self._rooms.ingestion.ingest(
+                    tenant,
+                    documents,
+                    max_documents=permit.limits.max_documents,
+                    deadline=permit.deadline,
+                )
+                indexed = sum(d.chunks for d in stored if d.status != "unchanged")
+                reply = IngestReply(tenant, permit.request_id, stored, indexed)
+                await meter.settle(
+                    self._reservations.local_settlement("ok"), reply=ingest_body(reply)
+                )
+                return reply
+
+    async def metrics(self, tenant_id: str, hours: float = 24.0) -> UsageSummary:
+        """Return what the ledger says about the last `hours`."""
+        tenant = TenantId(tenant_id)
+        await self._rooms.config.finish_writes()
+        with TenantContext.bind(tenant):
+            return await self._rooms.usage.summary(tenant, hours)
+
+    async def limits(self, tenant_id: str) -> Mapping[str, Any]:
+        """Return the tenant's limits with the use so far. Raises UnknownTenant."""
+        await self._rooms.config.finish_writes()
+        return await self._rooms.admission.limits(TenantId(tenant_id))

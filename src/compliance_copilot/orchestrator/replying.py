@@ -1,0 +1,59 @@
+"""What a caller is told, and what the ledger: made of how the work ended."""
+
+from compliance_copilot.billing.metering import Meter, Settlement
+from compliance_copilot.core.vocabulary import (
+    GenerationEnd,
+    Permit,
+    QueryReply,
+    ReplyMetadata,
+    Usage,
+)
+from compliance_copilot.rag.generation import Answered, Attempt
+
+
+def settlement_of(attempt: Attempt, outcome: str) -> Settlement:
+    """Return the ledger's row of one call of a generator."""
+    end = attempt.end or GenerationEnd(Usage(), attempt.model)
+    return Settlement(
+        outcome,
+        provider=attempt.provider,
+        model=attempt.model,
+        provider_model=end.provider_model,
+        response_id=end.response_id,
+        usage=end.usage,
+        estimated=end.estimated,
+    )
+
+
+def query_reply(
+    permit: Permit, answered: Answered, meter: Meter, settlement: Settlement
+) -> QueryReply:
+    """Return the reply to a question, with the settlement that is about to be made counted in."""
+    answer = answered.answer
+    told = metadata(permit, meter, settlement, answered)
+    return QueryReply(answer.text, answer.outcome, answer.sources, answer.citations, told)
+
+
+def metadata(
+    permit: Permit, meter: Meter, settlement: Settlement, answered: Answered | None = None
+) -> ReplyMetadata:
+    """Return how a reply came about."""
+    usage = meter.usage if meter.settled else meter.usage_with(settlement)
+    cost = meter.cost_micro_usd + (0 if meter.settled else meter.cost_of(settlement))
+    return ReplyMetadata(
+        tenant_id=permit.tenant_id,
+        request_id=permit.request_id,
+        model=answered.attempt.tier.value if answered else settlement.model or "",
+        provider_model=settlement.provider_model,
+        tokens_used=usage.input_tokens + usage.output_tokens,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cost_usd=cost / 1_000_000,
+        latency_ms=meter.elapsed_ms,
+        retrieval_mode=permit.config.retrieval_mode,
+        fallback=answered.fallback if answered else None,
+        unsupported_sentences=answered.unsupported_sentences if answered else 0,
+        quota=permit.quota,
+        remaining=permit.remaining,
+        reset_seconds=permit.reset_seconds,
+    )

@@ -1,0 +1,25 @@
+"""Everything the gateway and the CLI serve, in one value."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from compliance_copilot.core.vocabulary import Operation
+from compliance_copilot.orchestrator.copilot import ComplianceCopilotSaaS
+from compliance_copilot.orchestrator.rooms import Readiness
+from compliance_copilot.tenancy.audit import AuditLog
+from compliance_copilot.tenancy.config_manager import ConfigManager
+from compliance_copilot.tenancy.keys import KeyRing
+from compliance_copilot.tenancy.tenants import TenantStore
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Everything the gateway and the CLI serve."""
+
+    copilot: ComplianceCopilotSaaS
+    keys: KeyRing
+    tenants: TenantStore
+    config: ConfigManager
+    audit: AuditLog
+    status: Callable[[], Awaitable[Readiness]]
+    skipped: Callable[[Operation], str | None]
