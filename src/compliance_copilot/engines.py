@@ -22,6 +22,7 @@ from compliance_copilot.adapters.pgvector_index import PgvectorIndex
 from compliance_copilot.adapters.wordllama_embedder import WordllamaEmbedder
 from compliance_copilot.core.errors import SetupError
 from compliance_copilot.rag.ports import Embedder, Generator, VectorIndex
+from compliance_copilot.rag.replication import Replication
 from compliance_copilot.settings import Settings
 from compliance_copilot.storage.database import Database
 
@@ -35,6 +36,7 @@ class Engines:
     index: VectorIndex
     embedder: Embedder
     generators: Mapping[str, Generator]
+    replication: Replication
 
 
 def make_embedder(settings: Settings) -> MadeEmbedder:
@@ -78,7 +80,7 @@ async def open_engines(
         if provider != "local":  # a vendor's client takes seconds to import: not a question's
             await asyncio.to_thread(import_module, provider)
         stack.push_async_callback(generator.aclose)
-    return Engines(index, embedder, generators)
+    return Engines(index, embedder, generators, Replication(database))
 
 
 def _generators(settings: Settings) -> dict[str, Generator]:

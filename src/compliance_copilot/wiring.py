@@ -166,7 +166,7 @@ def _assemble(
         metering=metering,
         retriever=Retriever(engines.index, embedder),
         answerer=_answerer(settings, engines.generators, metering.prices),
-        ingestion=Ingestion(database, embedder),
+        ingestion=Ingestion(database, embedder, engines.replication),
         documents=DocumentStore(database),
         answers=AnswerStore(database),
         usage=UsageLedger(database),

@@ -17,11 +17,12 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
+from urllib.parse import parse_qs
 
 from tests.standins import wire
 from tests.standins.model import answer
 
-SECRETS = ("authorization", "x-api-key")
+SECRETS = ("authorization", "x-api-key", "api-key")
 STATUSES = {"400": 400, "401": 401, "429": 429, "500": 500, "503": 503, "529": 529}
 REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found"}
 
@@ -45,6 +46,7 @@ class Request:
     path: str
     headers: dict[str, str]
     body: dict
+    query: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -186,7 +188,7 @@ class Provider:
             "input_tokens": usage[0],
             "output_tokens": usage[1],
             "charged": charged,
-            "headers": {name: _veiled(name, value) for name, value in request.headers.items()},
+            "headers": {name: veiled(name, value) for name, value in request.headers.items()},
             "body": request.body,
         }
         self.log.write(json.dumps(line) + "\n")
@@ -199,7 +201,7 @@ def _usage(reply: object) -> tuple[int, int]:
     return reply["usage"]["prompt_tokens"], 0  # embeddings
 
 
-def _veiled(name: str, value: str) -> str:
+def veiled(name: str, value: str) -> str:
     if name not in SECRETS:
         return value
     return "sha256:" + hashlib.sha256(value.encode()).hexdigest()[:12]
@@ -229,7 +231,8 @@ async def read(reader: asyncio.StreamReader) -> Request | None:
         name, _, value = line.decode().partition(":")
         headers[name.lower()] = value.strip()
     data = await reader.readexactly(int(headers.get("content-length", 0)))
-    return Request(method, path.split("?")[0], headers, json.loads(data) if data else {})
+    place, _, query = path.partition("?")
+    return Request(method, place, headers, json.loads(data) if data else {}, parse_qs(query))
 
 
 def _raw(status: int, body: object, headers: dict[str, str]) -> bytes:

@@ -43,13 +43,15 @@ class RunningProvider:
 
 
 @contextmanager
-def running_provider(folder: Path, *, port: int = 0) -> Iterator[RunningProvider]:
+def running_provider(
+    folder: Path, *, port: int = 0, module: str = "provider"
+) -> Iterator[RunningProvider]:
     """Run a stand-in whose log lies in the folder; end it by its own pid."""
-    log = folder / "calls.jsonl"
+    log = folder / f"{module}-calls.jsonl"
     command = [
         sys.executable,
         "-m",
-        "tests.standins.provider",
+        f"tests.standins.{module}",
         "--port",
         str(port),
         "--log",

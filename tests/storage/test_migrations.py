@@ -45,22 +45,3 @@ async def test_a_schema_behind_the_code_is_refused_with_the_command_that_mends_i
         async with open_service(serving_only):
             pass
     assert "\n" not in refused.value.detail
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"vector_store": "pinecone", "pinecone_api_key": "key"},
-        {"embedding_provider": "onnx"},
-        {"embedding_provider": "openai", "openai_api_key": "key"},
-    ],
-)
-async def test_what_this_version_does_not_have_is_refused_and_not_replaced(
-    settings: Settings, changed: dict[str, str]
-) -> None:
-    from pydantic import SecretStr
-
-    update = {n: SecretStr(v) if n.endswith("_key") else v for n, v in changed.items()}
-    with pytest.raises(SetupError, match="is not part of this version"):
-        async with open_service(settings.model_copy(update=update)):
-            pass

@@ -16,9 +16,10 @@ import orjson
 from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.errors import LimitReached
 from compliance_copilot.core.vocabulary import IngestedDocument, TenantId
-from compliance_copilot.rag import bm25
+from compliance_copilot.rag import bm25, replication
 from compliance_copilot.rag.chunking import Span
 from compliance_copilot.rag.ports import Vectors
+from compliance_copilot.rag.replication import Announced
 from compliance_copilot.storage.audit import AuditEntry, append
 from compliance_copilot.storage.database import Connection, Database, Row
 from compliance_copilot.storage.vectors import decode_sparse, encode_dense, encode_sparse
@@ -110,6 +111,8 @@ class StoreRequest:
     documents: Sequence[PreparedDocument]
     embedder: str
     max_documents: int | None
+    store: str = replication.OWN
+    announced: Announced | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +181,8 @@ class _Storing:
         ]
         versions = {d.document_id: _next_version(present.get(d.document_id)) for d in changed}
         if changed:
+            place = {"store": self._request.store, "embedder": self._request.embedder}
+            await replication.require_place(self._connection, self._tenant_id, corpus, **place)
             self._refuse_too_many(corpus, versions)
             await self._write(corpus, changed, versions, present)
             stored = {d.document_id: versions[d.document_id].number for d in changed}
@@ -277,19 +282,26 @@ class _Storing:
         await self._connection.execute(_INSERT_CHUNKS, self._tenant_id, *columns)
 
     async def _write_vectors(self, changed: Sequence[PreparedDocument], pinned: float) -> None:
-        sparse = [
-            encode_sparse(bm25.document_weights(terms, length=length, average_length=pinned))
-            for d in changed
-            for terms, length in zip(d.terms, d.lengths, strict=True)
-        ]
+        sparse = [encode_sparse(w) for d in changed for w in weights_of(d, pinned)]
+        ids = [chunk_id for d in changed for chunk_id in d.chunk_ids]
+        written = await self._taken_back(ids, pinned)
         await self._connection.execute(
             _INSERT_VECTORS,
             self._tenant_id,
-            [chunk_id for d in changed for chunk_id in d.chunk_ids],
+            ids,
             [encode_dense(vector) for d in changed for vector in d.vectors],
             sparse,
             [length for d in changed for length in d.lengths],
         )
+        if written:
+            await replication.note_written(self._connection, self._tenant_id, written)
+
+    async def _taken_back(self, ids: Sequence[UUID], pinned: float) -> list[UUID]:
+        """Return the chunks whose vectors are in the hosted store as they are stored here."""
+        announced = self._request.announced
+        if announced is None or announced.pinned_length != pinned:
+            return []
+        return await replication.take_back(self._connection, self._tenant_id, announced, ids)
 
     async def _reweigh(self, old: float, new: float) -> None:
         rows = await self._connection.fetch(_ALL_WEIGHTS, self._tenant_id)
@@ -308,6 +320,14 @@ class _Storing:
         await self._connection.execute(
             _COUNT_TERMS, self._tenant_id, list(moved.keys()), list(moved.values())
         )
+
+
+def weights_of(document: PreparedDocument, pinned: float) -> list[dict[int, float]]:
+    """Return the BM25 weights of a document's chunks, for a pinned average length."""
+    return [
+        bm25.document_weights(terms, length=length, average_length=pinned)
+        for terms, length in zip(document.terms, document.lengths, strict=True)
+    ]
 
 
 def _next_version(row: Row | None) -> _Version:

@@ -1,8 +1,8 @@
 """From texts to stored documents: clean, compare, cut, analyse, embed, store."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
@@ -13,8 +13,10 @@ from compliance_copilot.core.errors import InvalidRequest
 from compliance_copilot.core.vocabulary import IngestedDocument, NewDocument, TenantId
 from compliance_copilot.rag import analysis, corpus
 from compliance_copilot.rag.chunking import Span, split
+from compliance_copilot.rag.filters import Facts
 from compliance_copilot.rag.hostile import clean_text
 from compliance_copilot.rag.ports import Embedder, Vectors
+from compliance_copilot.rag.replication import Announced, Replication, VectorRecord
 from compliance_copilot.storage.database import Database
 
 _BATCH_TEXTS = 256
@@ -37,9 +39,16 @@ class _Cut:
 class Ingestion:
     """Takes documents of one tenant in, all of a call or none."""
 
-    def __init__(self, database: Database, embedder: Embedder) -> None:
+    def __init__(
+        self, database: Database, embedder: Embedder, replication: Replication | None = None
+    ) -> None:
         self._database = database
         self._embedder = embedder
+        self._replication = replication or Replication(database)
+
+    def embedding_with(self, embedder: Embedder) -> "Ingestion":
+        """Return the same with another embedder: one whose calls are counted."""
+        return Ingestion(self._database, embedder, self._replication)
 
     async def ingest(
         self,
@@ -73,7 +82,16 @@ class Ingestion:
     ) -> list[IngestedDocument]:
         if not request.documents:
             return []
-        return await corpus.store(self._database, tenant_id, request, deadline=deadline)
+        copy = self._replication
+        ids = [chunk_id for document in request.documents for chunk_id in document.chunk_ids]
+        announced = await copy.announce(tenant_id, ids, request.embedder, deadline=deadline)
+        if announced is not None:
+            records = [r for d in request.documents for r in _records(d, announced)]
+            await copy.write(announced, records, deadline=deadline)
+        placed = replace(request, store=copy.store, announced=announced)
+        stored = await corpus.store(self._database, tenant_id, placed, deadline=deadline)
+        await copy.flush(tenant_id)
+        return stored
 
     async def _embed(self, cuts: Sequence[_Cut], deadline: Deadline) -> list[Vectors]:
         texts = [cut.text[span.start : span.end] for cut in cuts for span in cut.spans]
@@ -157,3 +175,11 @@ def _prepared(cut: _Cut, vectors: Vectors) -> corpus.PreparedDocument:
         lengths=[analysis.document_length(terms) for terms in cut.terms],
         vectors=vectors,
     )
+
+
+def _records(document: corpus.PreparedDocument, announced: Announced) -> Iterator[VectorRecord]:
+    """Yield a document's vectors as a hosted store keeps them, before they are current here."""
+    facts = Facts(document.document_id, announced.at, announced.at, document.metadata)
+    weights = corpus.weights_of(document, announced.pinned_length)
+    for chunk_id, dense, sparse in zip(document.chunk_ids, document.vectors, weights, strict=True):
+        yield VectorRecord(chunk_id, dense, sparse, facts, effective_from=announced.at)
