@@ -8,6 +8,7 @@ import typer
 from compliance_copilot.cli import (
     ask,
     audit,
+    backup,
     bootstrap,
     config,
     doctor,
@@ -26,7 +27,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for part in (serve, migrate, bootstrap, doctor, ingest, ask):
+for part in (serve, migrate, bootstrap, doctor, ingest, ask, backup):
     part.add_to(app)
 app.add_typer(tenants.app, name="tenants", help="Create, list, change and end tenants.")
 app.add_typer(keys.app, name="keys", help="Make, list, rotate and revoke a tenant's keys.")
