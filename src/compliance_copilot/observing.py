@@ -11,10 +11,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from importlib.metadata import version
 from pathlib import Path
 
+from compliance_copilot.adapters.hot_index import HotIndex
+from compliance_copilot.billing.journal import Journal
 from compliance_copilot.core.clock import Deadline
-from compliance_copilot.core.errors import CopilotError, SetupError
+from compliance_copilot.core.errors import CopilotError
 from compliance_copilot.settings import Settings
 from compliance_copilot.storage.database import Database
+from compliance_copilot.storage.embedded import make_data_dir
 from compliance_copilot.storage.filelock import POLL_SECONDS, FileLock
 from compliance_copilot.telemetry import logs, metrics, sharing
 from compliance_copilot.telemetry.tracing import Tracing, tracing
@@ -43,7 +46,9 @@ def traced(settings: Settings) -> AbstractAsyncContextManager[None]:
 def served(settings: Settings) -> Iterator[None]:
     """Log in our form and share the metrics' folder with the other workers."""
     logs.configure(settings.log_level, readable=settings.environment == "development")
+    make_data_dir(settings.data_dir)
     folder = settings.data_dir / "metrics"
+    folder.mkdir(mode=0o700, exist_ok=True)
     with (
         _holding(folder),
         sharing.shared(folder, most_tenants=settings.metrics_tenants),
@@ -52,17 +57,17 @@ def served(settings: Settings) -> Iterator[None]:
         yield
 
 
+def sample_stores(index: HotIndex, journal: Journal) -> None:
+    """Set the gauges of what this process keeps."""
+    metrics.HOT_INDEX_BYTES.labels("held").set(index.nbytes)
+    metrics.JOURNAL_LINES.labels("settlements").set(journal.pending)
+    metrics.JOURNAL_AGE.labels("settlements").set(journal.age_seconds)
+
+
 @contextmanager
 def _holding(folder: Path) -> Iterator[None]:
     """Hold the folder beside the other workers; the first finds it empty."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = FileLock(folder / "lock")
-    except OSError as error:
-        raise SetupError(
-            f"DATA_DIR {folder.parent} cannot be written ({error.strerror}); widen it, or set "
-            "DATA_DIR to another folder."
-        ) from None
+    lock = FileLock(folder / "lock")
     try:
         sharing.prepare(folder, alone=lock.try_exclusive())
         while not lock.try_shared():  # another worker is just now looking whether it is the first

@@ -8,6 +8,7 @@ what a settlement means.
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ class Journal:
         self._lock = _own_file(folder)
         self.pending = 0
         """Lines of this process that wait for the database."""
+        self._since: float | None = None
 
     async def append(self, tenant_id: TenantId, settlement: Mapping[str, Any]) -> None:
         """Keep a settlement; on return it survives a power cut. Raises OSError."""
@@ -39,6 +41,7 @@ class Journal:
         async with self._writing:
             await asyncio.to_thread(_write_through, self._lock.path, line)
             self.pending += 1
+            self._since = self._since or time.monotonic()
 
     async def replay(self, settle: Replayer) -> int:
         """Settle every line of this process and forget them; return how many.
@@ -50,8 +53,13 @@ class Journal:
         async with self._writing:
             replayed = await _replay(self._lock.path, settle)
             await asyncio.to_thread(os.truncate, self._lock.path, 0)
-            self.pending = 0
+            self.pending, self._since = 0, None
         return replayed
+
+    @property
+    def age_seconds(self) -> float:
+        """Seconds since the oldest line of this process, 0 when none waits."""
+        return 0.0 if self._since is None else time.monotonic() - self._since
 
     async def adopt(self, settle: Replayer) -> int:
         """Settle what dead processes left, then delete their files; return how many lines."""

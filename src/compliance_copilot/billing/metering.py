@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from compliance_copilot.billing.counting import count_attempt, count_end
 from compliance_copilot.billing.journal import Journal
 from compliance_copilot.billing.prices import PriceBook
 from compliance_copilot.core.clock import Deadline
@@ -28,6 +29,8 @@ from compliance_copilot.core.errors import (
 from compliance_copilot.core.replies import documents_of
 from compliance_copilot.core.vocabulary import Permit, Reservation, TenantId, Usage
 from compliance_copilot.storage.database import Database
+from compliance_copilot.telemetry import metrics
+from compliance_copilot.telemetry.tracing import span
 
 LOG = logging.getLogger(__name__)
 FREE = (None, "local", "cache")
@@ -118,6 +121,7 @@ class Meter:
         self._add(settlement)
         if rows[0]["attempt"] is None:
             self.settled = True
+            count_end(self._permit, BudgetExhausted.code)
             raise BudgetExhausted(
                 "The month's budget does not carry another attempt.", limit="monthly_budget_usd"
             )
@@ -139,6 +143,7 @@ class Meter:
         row = self._row(settlement, final=True, reply=reply)
         self.settled = True
         self._add(settlement)
+        count_end(self._permit, settlement.outcome)
         await self._metering.settle(self._permit, row)
 
     def cost_of(self, settlement: Settlement) -> int:
@@ -163,7 +168,9 @@ class Meter:
         )
 
     def _add(self, settlement: Settlement) -> None:
-        self.cost_micro_usd += self._cost(settlement)[0]
+        micro_usd, unpriced = self._cost(settlement)
+        count_attempt(self._permit, settlement, micro_usd=micro_usd, unpriced=unpriced)
+        self.cost_micro_usd += micro_usd
         self.usage = self.usage_with(settlement)
 
     def _row(
@@ -238,11 +245,16 @@ class Metering:
     async def _settle(self, permit: Permit, row: tuple[object, ...]) -> None:
         left = permit.deadline.remaining_seconds()
         deadline = Deadline.after(min(max(left, _LEAST_SETTLE_SECONDS), _MOST_SETTLE_SECONDS))
-        try:
-            await self.database.call(permit.tenant_id, _SETTLE, row, deadline=deadline)
-        except (StoreUnavailable, DeadlineExceeded) as error:
-            await self._journal.append(permit.tenant_id, dict(zip(_COLUMNS, row, strict=True)))
-            LOG.warning("%s: a settlement went into the journal", error.code)
+        began, way = time.perf_counter(), "database"
+        with span("settle") as settling:
+            try:
+                await self.database.call(permit.tenant_id, _SETTLE, row, deadline=deadline)
+            except (StoreUnavailable, DeadlineExceeded) as error:
+                way = "journal"
+                await self._journal.append(permit.tenant_id, dict(zip(_COLUMNS, row, strict=True)))
+                LOG.warning("%s: a settlement went into the journal", error.code)
+            settling.set_attribute("way", way)
+        metrics.SETTLEMENT.labels(way).observe(time.perf_counter() - began)
 
     async def replay(self) -> int:
         """Settle what this process had to put into its journal; return how many.

@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from compliance_copilot.billing.metering import Metering
 from compliance_copilot.core.errors import CopilotError
 from compliance_copilot.storage.database import Database
+from compliance_copilot.telemetry import metrics
 
 SWEEP_SECONDS = 5.0
 REPLAY_SECONDS = 1.0
@@ -26,8 +28,8 @@ async def sweeping(
     if recovered:
         LOG.info("recovered %d settlements from journals", recovered)
     tasks = [
-        asyncio.create_task(_for_ever(lambda: sweep_once(database), every_seconds), name="sweep"),
-        asyncio.create_task(_for_ever(metering.replay, REPLAY_SECONDS), name="replay"),
+        asyncio.create_task(_for_ever("sweep", lambda: sweep_once(database), every_seconds)),
+        asyncio.create_task(_for_ever("replay", metering.replay, REPLAY_SECONDS)),
     ]
     try:
         yield
@@ -44,7 +46,7 @@ async def sweep_once(database: Database) -> int:
     return rows[0]["ended"] or 0
 
 
-async def _for_ever(work: Callable[[], Awaitable[int]], every_seconds: float) -> None:
+async def _for_ever(name: str, work: Callable[[], Awaitable[int]], every_seconds: float) -> None:
     while True:
         await asyncio.sleep(every_seconds)
         try:
@@ -52,5 +54,6 @@ async def _for_ever(work: Callable[[], Awaitable[int]], every_seconds: float) ->
         except CopilotError as error:
             LOG.warning("put off: %s", error.code)
             continue
+        metrics.LAST_RUN.labels(name).set(time.time())
         if done:
             LOG.info("%d rows of the ledger closed", done)

@@ -13,6 +13,7 @@ from compliance_copilot.core.errors import DeadlineExceeded, ModelUnavailable
 from compliance_copilot.core.vocabulary import DraftSentence, GenerationEnd, Usage
 from compliance_copilot.rag.breaker import Breaker
 from compliance_copilot.rag.ports import GenerationRequest, Generator
+from compliance_copilot.rag.spans import GenerationSpan
 
 AttemptId = Any
 """Whatever the meter knows an attempt by."""
@@ -76,6 +77,7 @@ class Attempt:
         self._meter = meter
         self._breaker = breaker
         self._id: AttemptId = None
+        self._span: GenerationSpan | None = None
 
     async def __aenter__(self) -> "Attempt":
         """Begin the row: until it is there, nobody is called."""
@@ -84,6 +86,7 @@ class Attempt:
         except BaseException:
             self._breaker.released()
             raise
+        self._span = GenerationSpan(self._link.generator.provider, self._link.model, self.request)
         return self
 
     def note(self, item: DraftSentence | GenerationEnd) -> None:
@@ -109,6 +112,8 @@ class Attempt:
         settled = self._settled()
         self.outcome = settled.outcome
         self._tell_breaker(settled.outcome)
+        if self._span is not None:
+            self._span.ended(settled.outcome, self.end, self.held)
         await asyncio.shield(self._meter.settle(self._id, settled))
         return self.failure is not None
 

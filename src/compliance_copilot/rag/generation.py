@@ -25,6 +25,8 @@ from compliance_copilot.core.vocabulary import (
 from compliance_copilot.rag.answering import assembled
 from compliance_copilot.rag.citations import CheckedSentence, check
 from compliance_copilot.rag.ports import GenerationRequest, Generator
+from compliance_copilot.rag.spans import GenerationSpan, count_answer
+from compliance_copilot.telemetry.tracing import span
 
 SHARE_OF_TIME = 0.6
 """How much of the time that is left a generator may use when another stands behind it."""
@@ -112,12 +114,16 @@ class Answerer:
                         provider=drafted.attempt.provider,
                         reason=drafted.attempt.error,
                     )
-                return Answered(
+                answered = Answered(
                     assembled(question, drafted.sentences, sources, unsupported=config.unsupported),
                     drafted.attempt,
                     _fallback(config.model_tier, tier, reason),
                     sum(not sentence.supported for sentence in drafted.sentences),
                 )
+                count_answer(
+                    len(drafted.sentences), answered.unsupported_sentences, answered.fallback
+                )
+                return answered
             reason = drafted.attempt.error
             following = ModelTier.EXTRACTIVE if reason == UNVERIFIABLE else tiers[place + 1]
             await attempts.move_on(drafted.attempt, following)
@@ -143,15 +149,23 @@ class Answerer:
             config.temperature,
             config.min_evidence,
         )
+        generating = GenerationSpan(attempt.provider, engine.model, request)
+        outcome, end = "interrupted", None
+        sentences: list[DraftSentence] = []
         try:
             sentences, end = await _collect(engine.generator, request, deadline)
+            outcome = "ok"
         except ModelUnavailable as error:
-            reason = str(error.facts.get("reason") or error.code)
+            outcome = reason = str(error.facts.get("reason") or error.code)
             return _Drafted([], replace(attempt, error=reason, end=_end_of(error, engine.model)))
         except DeadlineExceeded:
-            end = GenerationEnd(Usage(), engine.model, estimated=True)
-            return _Drafted([], replace(attempt, error="timeout", end=end))
-        checked = [check(sentence, sources) for sentence in sentences]
+            outcome = "timeout"
+            spent = GenerationEnd(Usage(), engine.model, estimated=True)
+            return _Drafted([], replace(attempt, error="timeout", end=spent))
+        finally:
+            generating.ended(outcome, end, sentences)
+        with span("verify", {"sentences": len(sentences)}):
+            checked = [check(sentence, sources) for sentence in sentences]
         verifiable = not checked or any(sentence.supported for sentence in checked)
         fault = None if verifiable or attempt.provider == "local" else UNVERIFIABLE
         return _Drafted(checked, replace(attempt, end=end, error=fault))

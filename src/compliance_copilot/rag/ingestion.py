@@ -1,7 +1,7 @@
 """From texts to stored documents: clean, compare, cut, analyse, embed, store."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
@@ -17,7 +17,10 @@ from compliance_copilot.rag.filters import Facts
 from compliance_copilot.rag.hostile import clean_text
 from compliance_copilot.rag.ports import Embedder, Vectors
 from compliance_copilot.rag.replication import Announced, Replication, VectorRecord
+from compliance_copilot.rag.spans import embedding_span
 from compliance_copilot.storage.database import Database
+from compliance_copilot.telemetry import metrics
+from compliance_copilot.telemetry.tracing import span
 
 _BATCH_TEXTS = 256
 
@@ -67,14 +70,18 @@ class Ingestion:
         _refuse_twins(ids)
         known = await corpus.current_hashes(self._database, tenant_id, ids)
         fresh = [d for d in named if _key(d) not in known]
-        cuts = await asyncio.to_thread(_cut_all, fresh)
-        vectors = await self._embed(cuts, deadline)
+        with span("cut", {"documents": len(fresh)}):
+            cuts = await asyncio.to_thread(_cut_all, fresh)
+        with embedding_span(self._embedder):
+            vectors = await self._embed(cuts, deadline)
         request = corpus.StoreRequest(
             [_prepared(cut, v) for cut, v in zip(cuts, vectors, strict=True)],
             self._embedder.name,
             max_documents,
         )
-        stored = {d.document_id: d for d in await self._store(tenant_id, request, deadline)}
+        with span("store", {"documents": len(request.documents)}):
+            stored = {d.document_id: d for d in await self._store(tenant_id, request, deadline)}
+        _count(tenant_id, stored.values())
         return [stored.get(d.document_id or "") or known[_key(d)] for d in named]
 
     async def _store(
@@ -105,6 +112,12 @@ class Ingestion:
             result.append(rows[at : at + len(cut.spans)])
             at += len(cut.spans)
         return result  # type: ignore[return-value]  # a list of rows serves as a matrix
+
+
+def _count(tenant_id: TenantId, stored: Iterable[IngestedDocument]) -> None:
+    tenant, chunks = metrics.tenant_label(tenant_id), [d.chunks for d in stored]
+    metrics.INGESTED.labels("documents", tenant).inc(len(chunks))
+    metrics.INGESTED.labels("chunks", tenant).inc(sum(chunks))
 
 
 def _named(document: NewDocument, place: int) -> NewDocument:

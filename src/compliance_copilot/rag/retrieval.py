@@ -1,9 +1,13 @@
 """From a question to ranked sources: embed, search, fuse, look again."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from opentelemetry.semconv._incubating.attributes import gen_ai_attributes as gen_ai
+from opentelemetry.util.types import AttributeValue
 
 from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.vocabulary import EffectiveConfig, RetrievalMode, ScoredChunk, TenantId
@@ -12,6 +16,9 @@ from compliance_copilot.rag.filters import Filter
 from compliance_copilot.rag.fusion import fuse, rank_dense
 from compliance_copilot.rag.ports import Embedder, HybridQuery, RankedLists, VectorIndex
 from compliance_copilot.rag.ranking import DEPTH_OF_RERANKING, rerank
+from compliance_copilot.rag.spans import embedding_span
+from compliance_copilot.telemetry import metrics
+from compliance_copilot.telemetry.tracing import content_is_on, span
 
 LANGUAGES = ("en", "de")
 """In whose forms a question is looked for, beside its own language's."""
@@ -62,8 +69,18 @@ class Retriever:
 
         Raises RetrievalUnavailable, ModelUnavailable (the embedder's vendor), DeadlineExceeded.
         """
+        began = time.perf_counter()
+        with span("retrieve", _told(request)) as retrieving:
+            found = await self._found(tenant_id, request)
+            retrieving.set_attribute("sources", len(found.sources))
+        mode = request.config.retrieval_mode.value
+        metrics.RETRIEVAL.labels(mode).observe(time.perf_counter() - began)
+        return found
+
+    async def _found(self, tenant_id: TenantId, request: RetrievalRequest) -> Retrieved:
         config = request.config
-        embedded = await self.embedder.embed([request.question], deadline=request.deadline)
+        with embedding_span(self.embedder):
+            embedded = await self.embedder.embed([request.question], deadline=request.deadline)
         basic = config.retrieval_mode is RetrievalMode.BASIC
         terms = {} if basic else analysis.query_terms(request.question, LANGUAGES)
         query = HybridQuery(
@@ -74,11 +91,23 @@ class Retriever:
             filters=request.filters,
             as_of=request.as_of,
         )
-        lists = await self.index.search(
-            tenant_id, query, limit=max(CANDIDATES, config.top_k), deadline=request.deadline
-        )
+        with span("search"):
+            lists = await self.index.search(
+                tenant_id, query, limit=max(CANDIDATES, config.top_k), deadline=request.deadline
+            )
         ranked = rank_dense(lists, limit=config.top_k) if basic else _ranked(lists, terms)
         return Retrieved(ranked[: config.top_k], embedding_tokens=embedded.input_tokens)
+
+
+def _told(request: RetrievalRequest) -> dict[str, AttributeValue]:
+    told: dict[str, AttributeValue] = {
+        gen_ai.GEN_AI_OPERATION_NAME: "retrieval",
+        gen_ai.GEN_AI_REQUEST_TOP_K: request.config.top_k,
+        "mode": request.config.retrieval_mode.value,
+    }
+    if content_is_on():
+        told[gen_ai.GEN_AI_RETRIEVAL_QUERY_TEXT] = request.question
+    return told
 
 
 def _ranked(lists: RankedLists, terms: Mapping[int, int]) -> list[ScoredChunk]:

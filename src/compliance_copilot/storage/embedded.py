@@ -23,6 +23,7 @@ from compliance_copilot.core.errors import SetupError
 from compliance_copilot.storage import installation
 from compliance_copilot.storage.cluster import READY_SECONDS, SUPERUSER, Cluster
 from compliance_copilot.storage.filelock import FileLock
+from compliance_copilot.telemetry import metrics
 
 T = TypeVar("T")
 WATCH_SECONDS = 0.25
@@ -73,6 +74,14 @@ async def open_embedded(
         await _finish(asyncio.ensure_future(_leave(seat, watch)))
 
 
+def make_data_dir(data_dir: Path) -> None:
+    """Make the folder of everything this deployment keeps, closed to others. Raises SetupError."""
+    # As root the server is another user, who has to pass through to its own folder.
+    mode = 0o700 if installation.WINDOWS or os.geteuid() else 0o711
+    with _one_line(data_dir):
+        data_dir.mkdir(mode=mode, parents=True, exist_ok=True)
+
+
 async def _leave(seat: "_Seat", watch: asyncio.Task[None] | None) -> None:
     if watch is not None:
         watch.cancel()
@@ -108,10 +117,8 @@ class _Seat:
     def prepare(cls, data_dir: Path, major: int, options: Mapping[str, str]) -> "_Seat":
         """Open DATA_DIR and its locks, or say in one line why not."""
         source = installation.packaged_installation(major)
-        # As root the server is another user, who has to pass through to its own folder.
-        mode = 0o700 if installation.WINDOWS or os.geteuid() else 0o711
+        make_data_dir(data_dir)
         with _one_line(data_dir):
-            data_dir.mkdir(mode=mode, parents=True, exist_ok=True)
             place = data_dir.resolve()
             cluster = _cluster_kind().find(place, major, source, options)
             starting = FileLock(place / f"postgres-{major}.starting.lock")
@@ -137,6 +144,7 @@ class _Seat:
             if self.pid is not None:
                 self.cluster.forget(self.pid)
             LOG.warning("embedded PostgreSQL has died; it is started again")
+            metrics.RESTARTS.labels("died").inc()
             self._ensure_running(alone=False)
 
     def leave(self) -> None:

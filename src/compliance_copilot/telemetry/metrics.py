@@ -7,9 +7,9 @@ Dashboards and alerts name these metrics; `tests/telemetry/test_dashboards.py` c
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from compliance_copilot.telemetry.sharing import REGISTRY, tenant_label
+from compliance_copilot.telemetry.sharing import OTHER, REGISTRY, tenant_label
 
-__all__ = ["tenant_label"]
+__all__ = ["OTHER", "tenant_label"]
 _QUICK = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 _SLOW = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 

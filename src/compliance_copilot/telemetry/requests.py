@@ -4,7 +4,6 @@ Made at the door, followed by every task that the request starts. It feeds log l
 metrics; it never supplies a tenant to anything that stores or reads.
 """
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -47,13 +46,8 @@ def note_tenant(tenant_id: str) -> None:
         facts.tenant_id = tenant_id
 
 
-@contextmanager
-def model_time() -> Iterator[None]:
-    """Count a block as time of a hosted model."""
-    began = time.perf_counter()
-    try:
-        yield
-    finally:
-        facts = _facts.get()
-        if facts is not None:
-            facts.model_seconds += time.perf_counter() - began
+def note_model_seconds(seconds: float) -> None:
+    """Tell how long a hosted model took."""
+    facts = _facts.get()
+    if facts is not None:
+        facts.model_seconds += seconds

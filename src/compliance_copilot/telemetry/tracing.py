@@ -78,6 +78,16 @@ def span(
     return _Block(tracer, name, attributes, kind, parent, links)
 
 
+def begun(
+    name: str, attributes: Attributes | None = None, *, kind: SpanKind = SpanKind.INTERNAL
+) -> Span:
+    """Return a span below the current one that its user ends; it does not become current."""
+    tracer = _State.tracer
+    if tracer is None:
+        return trace.INVALID_SPAN
+    return tracer.start_span(name, kind=kind, attributes=attributes)
+
+
 class _Block:
     __slots__ = ("_attributes", "_kind", "_links", "_name", "_parent", "_span", "_token", "_tracer")
 

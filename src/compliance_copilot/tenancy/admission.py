@@ -25,6 +25,7 @@ from compliance_copilot.core.errors import (
     LimitReached,
     StoreUnavailable,
     Unauthenticated,
+    UnknownTenant,
 )
 from compliance_copilot.core.vocabulary import (
     EffectiveConfig,
@@ -39,6 +40,8 @@ from compliance_copilot.core.vocabulary import (
     TenantId,
 )
 from compliance_copilot.storage.database import Database, Row
+from compliance_copilot.telemetry import metrics
+from compliance_copilot.telemetry.tracing import span
 from compliance_copilot.tenancy.cascade import (
     SYSTEM,
     TENANT,
@@ -127,6 +130,22 @@ class Admission:
         Raises UnknownTenant, Unauthenticated, Forbidden, InvalidRequest (an override),
         LimitReached, BudgetExhausted, Conflict, Gone, StoreUnavailable.
         """
+        verdict, known = "error", True
+        with span("admission", {"operation": ask.operation.value}) as admitting:
+            try:
+                permit = await self._admit_soon(tenant_id, ask)
+                verdict = "replay" if isinstance(permit, Replay) else "admitted"
+                return permit
+            except CopilotError as error:
+                verdict = str(error.facts.get("limit") or error.code)
+                known = not isinstance(error, UnknownTenant)
+                raise
+            finally:
+                admitting.set_attribute("verdict", verdict)
+                tenant = metrics.tenant_label(tenant_id) if known else metrics.OTHER
+                metrics.ADMISSIONS.labels(ask.operation.value, verdict, tenant).inc()
+
+    async def _admit_soon(self, tenant_id: TenantId, ask: Ask) -> Permit | Replay:
         deadline = Deadline.after(ask.timeout_seconds)
         patience = Deadline.after(min(ask.timeout_seconds / 2, _WAIT_SECONDS))
         pause = _FIRST_POLL_SECONDS
