@@ -15,6 +15,7 @@ from compliance_copilot.adapters.hot_index import HotIndex
 from compliance_copilot.billing.journal import Journal
 from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.errors import CopilotError
+from compliance_copilot.rag.ports import VectorIndex
 from compliance_copilot.settings import Settings
 from compliance_copilot.storage.database import Database
 from compliance_copilot.storage.embedded import make_data_dir
@@ -57,9 +58,10 @@ def served(settings: Settings) -> Iterator[None]:
         yield
 
 
-def sample_stores(index: HotIndex, journal: Journal) -> None:
+def sample_stores(index: VectorIndex, journal: Journal) -> None:
     """Set the gauges of what this process keeps."""
-    metrics.HOT_INDEX_BYTES.labels("held").set(index.nbytes)
+    if isinstance(index, HotIndex):
+        metrics.HOT_INDEX_BYTES.labels("held").set(index.nbytes)
     metrics.JOURNAL_LINES.labels("settlements").set(journal.pending)
     metrics.JOURNAL_AGE.labels("settlements").set(journal.age_seconds)
 

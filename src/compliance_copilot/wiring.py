@@ -106,7 +106,7 @@ async def open_service(settings: Settings | None = None) -> AsyncIterator[Servic
         metering = Metering(database, prices, journal)
         service = _assemble(settings, database, engines, metering, checkpoints)
         await stack.enter_async_context(sweeping(database, metering))
-        samples = [partial(observing.sample_stores, index, journal)]
+        samples = [partial(observing.sample_stores, engines.index, journal)]
         await stack.enter_async_context(observing.sampling(database, samples))
         await bootstrap.first_start(service, database, settings)
         yield service
