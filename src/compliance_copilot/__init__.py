@@ -2,20 +2,27 @@
 
 async with open_copilot() as copilot:
     answer = await copilot.query("acme_corp", "What are our data encryption requirements?")
+
+The names below are imported when they are first used: the processes that read files, and the
+command line, start without the service.
 """
 
-from compliance_copilot.core.vocabulary import (
-    ModelTier,
-    NewDocument,
-    Outcome,
-    ResourceLimits,
-    RetrievalMode,
-)
-from compliance_copilot.orchestrator import ComplianceCopilotSaaS
-from compliance_copilot.settings import Settings, load_settings
-from compliance_copilot.tenancy.config_manager import ConfigManager
-from compliance_copilot.tenancy.context import TenantContext
-from compliance_copilot.wiring import open_copilot
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from compliance_copilot.core.vocabulary import (
+        ModelTier,
+        NewDocument,
+        Outcome,
+        ResourceLimits,
+        RetrievalMode,
+    )
+    from compliance_copilot.orchestrator import ComplianceCopilotSaaS
+    from compliance_copilot.settings import Settings, load_settings
+    from compliance_copilot.tenancy.config_manager import ConfigManager
+    from compliance_copilot.tenancy.context import TenantContext
+    from compliance_copilot.wiring import open_copilot
 
 __version__ = "0.1.0"
 
@@ -33,3 +40,24 @@ __all__ = [
     "load_settings",
     "open_copilot",
 ]
+
+_PLACES = {
+    "ComplianceCopilotSaaS": "orchestrator",
+    "ConfigManager": "tenancy.config_manager",
+    "ModelTier": "core.vocabulary",
+    "NewDocument": "core.vocabulary",
+    "Outcome": "core.vocabulary",
+    "ResourceLimits": "core.vocabulary",
+    "RetrievalMode": "core.vocabulary",
+    "Settings": "settings",
+    "TenantContext": "tenancy.context",
+    "load_settings": "settings",
+    "open_copilot": "wiring",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its place."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)

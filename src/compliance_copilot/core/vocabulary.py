@@ -8,6 +8,7 @@ from typing import Any, NewType
 from uuid import UUID
 
 from compliance_copilot.core.clock import Deadline, utc_now
+from compliance_copilot.core.files import Section
 
 TenantId = NewType("TenantId", str)
 
@@ -297,13 +298,17 @@ class SearchReply:
 
 @dataclass(frozen=True, slots=True)
 class NewDocument:
-    """A text that comes in. Without a `document_id` one is derived from the content."""
+    """A text that comes in. Without a `document_id` one is derived from the content.
+
+    `sections` tell where its parts come from (a file's pages, sheets); else Markdown's headings do.
+    """
 
     text: str
     document_id: str | None = None
     title: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     effective_from: datetime | None = None
+    sections: Sequence[Section] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,12 +60,12 @@ _INSERT_VERSIONS = """
 """
 _INSERT_CHUNKS = """
     INSERT INTO chunks (tenant_id, id, document_id, version, ordinal, start_offset, end_offset,
-                        headings, text)
+                        headings, page, text)
     SELECT $1, u.id, u.document_id, u.version, u.ordinal, u.start_offset, u.end_offset,
-           ARRAY(SELECT jsonb_array_elements_text(u.headings)), u.text
+           ARRAY(SELECT jsonb_array_elements_text(u.headings)), u.page, u.text
     FROM unnest($2::uuid[], $3::text[], $4::integer[], $5::integer[], $6::integer[],
-                $7::integer[], $8::jsonb[], $9::text[])
-         AS u (id, document_id, version, ordinal, start_offset, end_offset, headings, text)
+                $7::integer[], $8::jsonb[], $9::integer[], $10::text[])
+         AS u (id, document_id, version, ordinal, start_offset, end_offset, headings, page, text)
 """
 _INSERT_VECTORS = """
     INSERT INTO chunk_vectors (tenant_id, chunk_id, dense, sparse, length, effective_from)
@@ -273,12 +273,13 @@ class _Storing:
                 span.start,
                 span.end,
                 orjson.dumps(span.headings).decode(),
+                span.page,
                 d.text[span.start : span.end],
             )
             for d in changed
             for ordinal, (chunk_id, span) in enumerate(zip(d.chunk_ids, d.spans, strict=True))
         ]
-        columns = [list(column) for column in zip(*rows, strict=True)] or [[]] * 8
+        columns = [list(column) for column in zip(*rows, strict=True)] or [[]] * 9
         await self._connection.execute(_INSERT_CHUNKS, self._tenant_id, *columns)
 
     async def _write_vectors(self, changed: Sequence[PreparedDocument], pinned: float) -> None:

@@ -126,7 +126,11 @@ def _named(document: NewDocument, place: int) -> NewDocument:
     if not text.strip():
         raise InvalidRequest("The text is empty.", field=f"documents.{place}.text")
     derived = document.document_id or f"doc-{sha256(text.encode()).hexdigest()[:24]}"
-    return NewDocument(text, derived, document.title, document.metadata)
+    if document.sections and text != document.text:
+        raise InvalidRequest(
+            "Sections need a text without hidden characters.", field=f"documents.{place}.text"
+        )
+    return replace(document, text=text, document_id=derived)
 
 
 def _refuse_twins(ids: Sequence[str]) -> None:
@@ -157,7 +161,7 @@ def _cut_all(documents: Sequence[NewDocument]) -> list[_Cut]:
 def _cut(document: NewDocument) -> _Cut:
     text = document.text
     language = analysis.detect_language(text)
-    spans = split(text)
+    spans = split(text, document.sections)
     return _Cut(
         document_id=document.document_id or "",
         title=document.title or _title_of(spans) or document.document_id or "",

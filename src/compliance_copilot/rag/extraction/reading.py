@@ -1,0 +1,81 @@
+"""What the reading process does with one file. Nothing here imports more than it needs."""
+
+import gc
+import logging
+import os
+import sys
+from pathlib import Path
+
+from compliance_copilot.core.files import Extracted, Unreadable
+from compliance_copilot.rag.extraction import archives, kinds, tables, texts
+from compliance_copilot.rag.extraction.bounds import MEBIBYTE, Bounds
+
+
+def begin(memory_bytes: int, ocr_data: Path | None) -> None:
+    """Bound this process's memory, once, before it reads anything; and let it say nothing."""
+    logging.disable(logging.CRITICAL)  # a reader's complaints may quote the file
+    if ocr_data is not None:
+        os.putenv("TESSDATA_PREFIX", str(ocr_data))  # where kreuzberg's tesseract looks
+    if sys.platform != "win32":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def read(path: Path, bounds: Bounds, *, ocr: bool = False) -> Extracted:
+    """Return a file's text. Raises Unreadable; whatever else happens ends in it, too."""
+    try:
+        _bound_time(bounds.ocr_seconds if ocr else bounds.seconds)
+        return _read(path, bounds, ocr=ocr)
+    except MemoryError as error:
+        gc.collect()
+        raise Unreadable("too_large", "Reading it takes more memory than a file may.") from error
+    except RecursionError as error:
+        raise Unreadable("damaged", "It is nested deeper than can be read.") from error
+    except Unreadable as known:
+        # Without what it came from: that may not be fit to travel between processes.
+        raise Unreadable(known.code, known.words) from None
+
+
+def _read(path: Path, bounds: Bounds, *, ocr: bool) -> Extracted:
+    if path.stat().st_size > bounds.file_bytes:
+        words = f"A file has at most {bounds.file_bytes // MEBIBYTE} MiB."
+        raise Unreadable("too_large", words)
+    kind = kinds.kind_of(path, bounds)
+    if kind == kinds.PDF:
+        return texts.read_pdf(path, bounds, ocr=ocr)
+    if kind == kinds.XLSX:
+        return tables.read_spreadsheet(path, bounds)
+    if kind == kinds.CSV:
+        return tables.read_csv(path, bounds)
+    if kind == kinds.TEXT:
+        return texts.read_plain(path, bounds)
+    if kind == kinds.ZIP:
+        raise Unreadable("nested_archive", "An archive inside an archive is not unpacked.")
+    return texts.read_document(path, kind, bounds)
+
+
+def unpack(path: Path, folder: Path, bounds: Bounds) -> list[tuple[str, Path | Unreadable]] | None:
+    """Unpack a ZIP file into a folder; None when it is none. Raises Unreadable."""
+    _bound_time(bounds.seconds)
+    with path.open("rb") as file:
+        if not file.read(4).startswith(b"PK"):
+            return None
+    return archives.unpack(path, folder, bounds) if _is_zip(path, bounds) else None
+
+
+def _is_zip(path: Path, bounds: Bounds) -> bool:
+    return kinds.kind_of(path, bounds) == kinds.ZIP
+
+
+def _bound_time(seconds: float) -> None:
+    """Let the kernel end this process when one file takes too long on the processor."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    soft = int(used.ru_utime + used.ru_stime + seconds) + 2
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
