@@ -119,17 +119,13 @@ async def test_a_shorter_retention_holds_for_what_is_kept_and_for_one_tenant_onl
     assert {row["tenant_id"]: row["days"] for row in rows} == {"acme": 6, "beta": 89}
 
 
-async def test_erasing_a_document_takes_the_answers_that_show_it(
-    acme: Service, database: Database
+async def test_a_kept_answer_names_the_documents_whose_erasure_takes_it(
+    acme: Service, owner: asyncpg.Connection
 ) -> None:
     request_id, _ = await ask(acme)
-    erase = "SELECT forget_replies_showing($1, $2) AS taken"
-    assert (await database.call("acme", erase, "other"))[0]["taken"] == 0
-    assert (await database.call("beta", erase, "retention"))[0]["taken"] == 0
-    assert await acme.copilot.answers.require("acme", request_id)
-    assert (await database.call("acme", erase, "retention"))[0]["taken"] == 1
-    with pytest.raises(Gone):
-        await acme.copilot.answers.require("acme", request_id)
+    await acme.copilot.answers.judge("acme", request_id, "k", Feedback(Verdict.WRONG, "why"))
+    for query in ("SELECT document_ids FROM replies", "SELECT document_ids FROM feedback"):
+        assert await owner.fetchval(query) == ["retention"]
 
 
 async def test_the_last_verdict_of_a_key_counts_and_each_key_has_one(acme: Service) -> None:

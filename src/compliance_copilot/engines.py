@@ -26,6 +26,9 @@ from compliance_copilot.rag.replication import Replication
 from compliance_copilot.settings import Settings
 from compliance_copilot.storage.database import Database
 
+Vendor = OpenAIGenerator | AnthropicGenerator
+_NOBODYS = "no-key"
+"""What a vendor's client is made with when the service has no key: no call is made by it."""
 MadeEmbedder = WordllamaEmbedder | OnnxEmbedder | OpenAIEmbedder
 
 
@@ -37,6 +40,8 @@ class Engines:
     embedder: Embedder
     generators: Mapping[str, Generator]
     replication: Replication
+    vendors: Mapping[str, Vendor]
+    """By whom a tenant's own key may be used; they have a key of the service's or none."""
 
 
 def make_embedder(settings: Settings) -> MadeEmbedder:
@@ -75,26 +80,29 @@ async def open_engines(
     stack.push_async_callback(index.close)
     if isinstance(embedder, OpenAIEmbedder):
         stack.push_async_callback(embedder.aclose)
-    generators = _generators(settings)
-    for provider, generator in generators.items():
-        if provider != "local":  # a vendor's client takes seconds to import: not a question's
-            await asyncio.to_thread(import_module, provider)
-        stack.push_async_callback(generator.aclose)
-    return Engines(index, embedder, generators, Replication(database))
-
-
-def _generators(settings: Settings) -> dict[str, Generator]:
-    """Return what can answer here, by provider; a named one leaves the other vendor out."""
+    vendors = _vendors(settings)
     generators: dict[str, Generator] = {"local": ExtractiveGenerator()}
-    wanted = settings.generation_provider
-    openai, anthropic = settings.openai_api_key, settings.anthropic_api_key
-    if openai is not None and wanted in {"auto", "openai"}:
-        url = settings.openai_base_url
-        generators["openai"] = OpenAIGenerator(_secret(openai), base_url=url)
-    if anthropic is not None and wanted in {"auto", "anthropic"}:
-        url = settings.anthropic_base_url
-        generators["anthropic"] = AnthropicGenerator(_secret(anthropic), base_url=url)
-    return generators
+    for provider, vendor in vendors.items():
+        if getattr(settings, f"{provider}_api_key") is not None:
+            # A vendor's client takes seconds to import: not a question's.
+            await asyncio.to_thread(import_module, provider)
+            generators[provider] = vendor
+        stack.push_async_callback(vendor.aclose)
+    return Engines(index, embedder, generators, Replication(database), vendors)
+
+
+def _vendors(settings: Settings) -> dict[str, Vendor]:
+    """Return the vendors that may be asked, by name; a named one leaves the other out."""
+    vendors: dict[str, Vendor] = {
+        "openai": OpenAIGenerator(
+            _secret(settings.openai_api_key) or _NOBODYS, base_url=settings.openai_base_url
+        ),
+        "anthropic": AnthropicGenerator(
+            _secret(settings.anthropic_api_key) or _NOBODYS,
+            base_url=settings.anthropic_base_url,
+        ),
+    }
+    return {n: v for n, v in vendors.items() if settings.generation_provider in {"auto", n}}
 
 
 def _secret(value: SecretStr | None) -> str:

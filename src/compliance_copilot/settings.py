@@ -31,12 +31,14 @@ from compliance_copilot.core.vocabulary import (
 )
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
+_SHORTEST_SECRETS_KEY = 32
 PLACEHOLDERS = ("sk-your-", "sk-ant-your-", "your-pinecone-", "user:password@localhost")
 _SIGNING_KEY = re.compile(r"[0-9a-fA-F]{64}")
 _FIXES = {
     "AUDIT_SIGNING_KEY": "make one with `compliance-copilot audit key`",
     "API_PORT": "use a port number from 1 to 65535",
     "ADMIN_API_KEY": "use any string of 32 characters or more, or leave it unset",
+    "SECRETS_KEY": "use random strings of 32 characters or more, the newest first",
     "DEFAULT_MODEL": f"use one of {', '.join(ModelTier)}",
     "DEFAULT_RETRIEVAL_MODE": f"use one of {', '.join(RetrievalMode)}",
 }
@@ -59,6 +61,8 @@ class Settings(BaseModel):
     database_owner_url: SecretStr | None = None
     admin_api_key: SecretStr | None = Field(default=None, min_length=32)
     audit_signing_key: SecretStr | None = None
+
+    secrets_key: SecretStr | None = None
 
     default_model: ModelTier = ModelTier.GPT35
     default_retrieval_mode: RetrievalMode = RetrievalMode.BASIC
@@ -112,6 +116,14 @@ class Settings(BaseModel):
     def _sixty_four_digits(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not _SIGNING_KEY.fullmatch(value.get_secret_value()):
             raise ValueError("it has 64 hexadecimal digits")
+        return value
+
+    @field_validator("secrets_key")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        keys = value.get_secret_value().split(",") if value else []
+        if any(len(key) < _SHORTEST_SECRETS_KEY for key in keys):
+            raise ValueError("each key needs 32 characters")
         return value
 
     @field_validator("data_dir", "onnx_model_dir")

@@ -18,7 +18,8 @@ from compliance_copilot.billing.prices import PriceBook, load_price_book
 from compliance_copilot.billing.statements import Statements
 from compliance_copilot.billing.sweeping import sweeping
 from compliance_copilot.core.errors import SetupError
-from compliance_copilot.engines import Engines, make_embedder, open_engines, warm
+from compliance_copilot.core.vocabulary import SealedKey
+from compliance_copilot.engines import Engines, Vendor, make_embedder, open_engines, warm
 from compliance_copilot.orchestrator import (
     ComplianceCopilotSaaS,
     Rooms,
@@ -27,8 +28,9 @@ from compliance_copilot.orchestrator import (
 )
 from compliance_copilot.rag.answers import AnswerStore
 from compliance_copilot.rag.documents import DocumentStore
-from compliance_copilot.rag.generation import Answerer, Engine
+from compliance_copilot.rag.generation import Answerer
 from compliance_copilot.rag.ingestion import Ingestion
+from compliance_copilot.rag.links import Links, OwnGenerator, Seat
 from compliance_copilot.rag.ports import Generator
 from compliance_copilot.rag.retrieval import Retriever
 from compliance_copilot.readiness import KEYS, Readying, missing_reason
@@ -38,11 +40,13 @@ from compliance_copilot.storage.checkpoints import Checkpoints
 from compliance_copilot.storage.database import Database, open_database
 from compliance_copilot.storage.durability import check_durability
 from compliance_copilot.storage.embedded import open_embedded
+from compliance_copilot.storage.sealing import Sealer, own_key
 from compliance_copilot.storage.signing import open_signer
 from compliance_copilot.tenancy.admission import Admission
 from compliance_copilot.tenancy.audit import AuditLog
 from compliance_copilot.tenancy.config_manager import ConfigManager
 from compliance_copilot.tenancy.keys import KeyRing
+from compliance_copilot.tenancy.provider_keys import ProviderKeys
 from compliance_copilot.tenancy.tenants import TenantStore
 
 DATABASE = "compliance_copilot"
@@ -163,11 +167,12 @@ def _assemble(
     embedder = engines.embedder
     skipped = partial(missing_reason, settings)
     config = ConfigManager(database, settings.default_config)
+    own_keys = ProviderKeys(database, _sealer(settings))
     rooms = Rooms(
         admission=Admission(database, settings.default_config, settings.default_limits),
         metering=metering,
         retriever=Retriever(engines.index, embedder),
-        answerer=_answerer(settings, engines.generators, metering.prices),
+        answerer=_answerer(settings, engines, metering.prices, own_keys),
         ingestion=Ingestion(database, embedder, engines.replication),
         documents=DocumentStore(database),
         answers=AnswerStore(database),
@@ -182,6 +187,7 @@ def _assemble(
         copilot=ComplianceCopilotSaaS(rooms, timeouts),
         keys=KeyRing(database, admin.get_secret_value() if admin else None),
         tenants=TenantStore(database),
+        provider_keys=own_keys,
         config=config,
         audit=AuditLog(database, checkpoints),
         status=Readying(settings, database, embedder).look,
@@ -190,16 +196,36 @@ def _assemble(
 
 
 def _answerer(
-    settings: Settings, generators: Mapping[str, Generator], prices: PriceBook
+    settings: Settings, engines: Engines, prices: PriceBook, own_keys: ProviderKeys
 ) -> Answerer:
-    engines = {
-        tier: Engine(generators[answering.provider], answering.model)
+    seats = {
+        tier: Seat(answering.provider, answering.model, _without_key(settings, answering.provider))
         for tier, answering in prices.tiers.items()
-        if answering.provider in generators
     }
-    missing = {
-        tier: f"{KEYS[answering.provider].upper()} is not set"
-        for tier, answering in prices.tiers.items()
-        if answering.provider in KEYS and getattr(settings, KEYS[answering.provider]) is None
-    }
-    return Answerer(engines, missing)
+    return Answerer(Links(seats, engines.generators, _own(engines.vendors, own_keys)))
+
+
+def _without_key(settings: Settings, provider: str) -> str:
+    """Return what is said when the service has no key for a provider; empty when it has one."""
+    if provider not in KEYS or getattr(settings, KEYS[provider]) is not None:
+        return ""
+    return f"{KEYS[provider].upper()} is not set"
+
+
+def _own(vendors: Mapping[str, Vendor], own_keys: ProviderKeys) -> OwnGenerator:
+    """Return what makes the generator that calls by a tenant's key."""
+
+    def own(key: SealedKey) -> Generator | None:
+        secret, vendor = own_keys.open(key), vendors.get(key.provider)
+        return None if secret is None or vendor is None else vendor.with_key(secret)
+
+    return own
+
+
+def _sealer(settings: Settings) -> Sealer | None:
+    """Return what encrypts tenants' secrets; in production only under a key that was named."""
+    if settings.secrets_key is not None:
+        return Sealer(settings.secrets_key.get_secret_value().split(","))
+    if settings.environment == "production":
+        return None
+    return Sealer([own_key(settings.data_dir)])

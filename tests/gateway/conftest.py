@@ -43,6 +43,7 @@ from compliance_copilot.tenancy.keys import (
     is_well_formed,
     make_secret,
 )
+from compliance_copilot.tenancy.provider_keys import ProviderKey
 from compliance_copilot.tenancy.tenants import Tenant
 
 THEN = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -130,6 +131,17 @@ class Tenants:
         return tenant(tenant_id)
 
     async def delete(self, tenant_id: str) -> None:
+        return None
+
+
+class ProviderKeyStore:
+    async def put(self, tenant_id: str, provider: str, secret: str, *, set_by: str) -> Any:
+        return ProviderKey(provider, secret[-4:], set_by, THEN)
+
+    async def require(self, tenant_id: str, provider: str) -> Any:
+        return ProviderKey(provider, "cret", "someone", THEN)
+
+    async def delete(self, tenant_id: str, provider: str) -> None:
         return None
 
 
@@ -295,6 +307,7 @@ class Service:
     copilot: Copilot = field(default_factory=Copilot)
     keys: Keys = field(default_factory=Keys)
     tenants: Tenants = field(default_factory=Tenants)
+    provider_keys: ProviderKeyStore = field(default_factory=ProviderKeyStore)
     config: Config = field(default_factory=Config)
     audit: Audit = field(default_factory=Audit)
     readiness: str = "ready"

@@ -17,6 +17,7 @@ PLACES = {
     "version": "1",
     "key_id": str(UUID(int=1)),
     "request_id": str(UUID(int=2)),
+    "provider": "openai",
 }
 CONTENT = ("/query", "/search", "/ingest", "/documents", "/answers")
 
@@ -40,6 +41,7 @@ def bodies(path: str) -> dict[str, Any]:
         "/search": {"query": "q"},
         "/ingest": {"documents": [{"text": "t"}]},
         "/answers/{request_id}/feedback": {"verdict": "helpful"},
+        "/tenants/{tenant_id}/provider-keys/{provider}": {"key": "sk-a-key-of-a-tenant"},
         "/tenants": {"tenant_id": "delta_corp", "name": "Delta"},
         "/tenants/{tenant_id}/keys": {"name": "k", "scopes": ["query"]},
     }.get(path, {})
@@ -48,7 +50,7 @@ def bodies(path: str) -> dict[str, Any]:
 async def call(client, method: str, path: str, secret: str | None, **places: str):
     headers = {"Authorization": f"Bearer {secret}"} if secret is not None else {}
     url = path.format(**{**PLACES, **places})
-    body = {"json": bodies(path)} if method in ("POST", "PATCH") else {}
+    body = {"json": bodies(path)} if method in ("POST", "PUT", "PATCH") else {}
     return await client.request(method, url, headers=headers, **body)
 
 

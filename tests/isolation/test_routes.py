@@ -20,6 +20,7 @@ BODIES: dict[str, Any] = {
     "POST /search": {"query": "How long are records kept?"},
     "POST /ingest": {"documents": [{"document_id": "new", "text": "A rule."}]},
     "POST /answers/{request_id}/feedback": {"verdict": "helpful"},
+    "PUT /tenants/{tenant_id}/provider-keys/{provider}": {"key": "sk-a-key-of-the-tenants-own"},
     "POST /tenants": {"tenant_id": "gamma", "name": "Gamma"},
     "PATCH /tenants/{tenant_id}": {"name": "New"},
     "PATCH /tenants/{tenant_id}/config": {"top_k": 3},
@@ -56,6 +57,7 @@ def own_names(tenant_id: str) -> dict[str, str]:
         "version": "1",
         "key_id": str(uuid4()),
         "request_id": str(uuid4()),
+        "provider": "openai",
     }
 
 

@@ -32,6 +32,14 @@ class AnthropicGenerator:
         self._client: AsyncAnthropic | None = None
         self._sdk: Any = None
         self._without_schema: set[str] = set()
+        self._lender: AnthropicGenerator | None = None
+
+    def with_key(self, api_key: str) -> "AnthropicGenerator":
+        """Return a generator that calls by another key, over this one's connections."""
+        other = AnthropicGenerator(api_key, base_url=self._base_url)
+        other._without_schema = self._without_schema
+        other._lender = self
+        return other
 
     @property
     def provider(self) -> str:
@@ -54,6 +62,8 @@ class AnthropicGenerator:
 
     async def warm(self) -> Any:
         """Import the vendor's package (seconds) beside the event loop, and return it."""
+        if self._lender is not None:
+            return await self._lender.warm()
         if self._sdk is None:  # sys.modules would show a package that is half imported
             self._sdk = await asyncio.to_thread(import_module, "anthropic")
         return self._sdk
@@ -64,6 +74,8 @@ class AnthropicGenerator:
             await self._client.close()
 
     def _opened(self, anthropic: Any) -> "AsyncAnthropic":
+        if self._lender is not None:
+            return self._lender._opened(anthropic).with_options(api_key=self._api_key)
         if self._client is None:
             self._client = anthropic.AsyncAnthropic(
                 api_key=self._api_key,

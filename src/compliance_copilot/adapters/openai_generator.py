@@ -35,6 +35,14 @@ class OpenAIGenerator:
         self._client: AsyncOpenAI | None = None
         self._sdk: Any = None
         self._without_schema: set[str] = set()
+        self._lender: OpenAIGenerator | None = None
+
+    def with_key(self, api_key: str) -> "OpenAIGenerator":
+        """Return a generator that calls by another key, over this one's connections."""
+        other = OpenAIGenerator(api_key, base_url=self._base_url)
+        other._without_schema = self._without_schema
+        other._lender = self
+        return other
 
     @property
     def provider(self) -> str:
@@ -57,6 +65,8 @@ class OpenAIGenerator:
 
     async def warm(self) -> Any:
         """Import the vendor's package (seconds) beside the event loop, and return it."""
+        if self._lender is not None:
+            return await self._lender.warm()
         if self._sdk is None:  # sys.modules would show a package that is half imported
             self._sdk = await asyncio.to_thread(import_module, "openai")
         return self._sdk
@@ -67,6 +77,8 @@ class OpenAIGenerator:
             await self._client.close()
 
     def _opened(self, openai: Any) -> "AsyncOpenAI":
+        if self._lender is not None:
+            return self._lender._opened(openai).with_options(api_key=self._api_key)
         if self._client is None:
             self._client = openai.AsyncOpenAI(
                 api_key=self._api_key,

@@ -15,6 +15,7 @@ from compliance_copilot.cli import (
     ingest,
     keys,
     migrate,
+    secrets,
     serve,
     tenants,
     usage,
@@ -31,6 +32,7 @@ for part in (serve, migrate, bootstrap, doctor, ingest, ask, backup):
     part.add_to(app)
 app.add_typer(tenants.app, name="tenants", help="Create, list, change and end tenants.")
 app.add_typer(keys.app, name="keys", help="Make, list, rotate and revoke a tenant's keys.")
+app.add_typer(secrets.app, name="secrets", help="Tend what lies encrypted under SECRETS_KEY.")
 app.add_typer(config.app, name="config", help="Show and set what holds for a tenant's questions.")
 app.add_typer(usage.app, name="usage", help="Read a tenant's ledger: sums, and row by row.")
 app.add_typer(audit.app, name="audit", help="Read and verify the log of changes.")

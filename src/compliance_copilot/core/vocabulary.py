@@ -77,6 +77,15 @@ class ResourceLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class SealedKey:
+    """A tenant's own key with a vendor, encrypted; opened for a call and never kept open."""
+
+    tenant_id: TenantId
+    provider: str
+    sealed: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class EffectiveConfig:
     """What holds for one question after system, tenant and query were laid over one another."""
 
@@ -100,6 +109,8 @@ class EffectiveConfig:
         "max_tokens",
         "temperature",
     )
+    own_keys: tuple[SealedKey, ...] = field(default=(), repr=False)
+    """The tenant's keys with vendors; no field of the cascade."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ _BODIES: tuple[type[BaseModel], ...] = (
     schemas.NewTenantBody,
     schemas.TenantPatch,
     schemas.NewKeyBody,
+    schemas.ProviderKeyBody,
     schemas.RotationBody,
 )
 _SECURITY = {

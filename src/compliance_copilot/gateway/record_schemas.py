@@ -23,6 +23,15 @@ class DocumentInfoBody(BaseModel):
     updated_at: datetime
 
 
+class ProviderKeyReply(BaseModel):
+    """What is told about a tenant's key with a vendor."""
+
+    provider: Literal["openai", "anthropic"]
+    last4: str
+    set_by: str
+    set_at: datetime
+
+
 class DocumentList(BaseModel):
     """A page of documents."""
 

@@ -312,6 +312,14 @@ class NewKeyBody(Body):
     ) = None
 
 
+class ProviderKeyBody(Body):
+    """A vendor's key; it is never shown again."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"key": "a-key-of-the-vendor"}})
+
+    key: Annotated[str, Field(strict=True, min_length=8, max_length=500, pattern=r"^[!-~]+$")]
+
+
 class RotationBody(Body):
     """How long the old key still works beside its successor."""
 

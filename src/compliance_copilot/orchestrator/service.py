@@ -9,6 +9,7 @@ from compliance_copilot.orchestrator.rooms import Readiness
 from compliance_copilot.tenancy.audit import AuditLog
 from compliance_copilot.tenancy.config_manager import ConfigManager
 from compliance_copilot.tenancy.keys import KeyRing
+from compliance_copilot.tenancy.provider_keys import ProviderKeys
 from compliance_copilot.tenancy.tenants import TenantStore
 
 
@@ -19,6 +20,7 @@ class Service:
     copilot: ComplianceCopilotSaaS
     keys: KeyRing
     tenants: TenantStore
+    provider_keys: ProviderKeys
     config: ConfigManager
     audit: AuditLog
     status: Callable[[], Awaitable[Readiness]]

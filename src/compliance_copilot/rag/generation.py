@@ -6,7 +6,7 @@ attempt is settled before the next is reserved. The extractive generator ends ev
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from opentelemetry import baggage
 from opentelemetry import context as otel_context
@@ -23,7 +23,9 @@ from compliance_copilot.core.vocabulary import (
     Usage,
 )
 from compliance_copilot.rag.answering import assembled
+from compliance_copilot.rag.attempting import Link
 from compliance_copilot.rag.citations import CheckedSentence, check
+from compliance_copilot.rag.links import Links
 from compliance_copilot.rag.ports import GenerationRequest, Generator
 from compliance_copilot.rag.spans import GenerationSpan, count_answer
 from compliance_copilot.telemetry.tracing import span
@@ -33,14 +35,6 @@ SHARE_OF_TIME = 0.6
 
 UNVERIFIABLE = "unverifiable_answer"
 """A model answered, and not one of its sentences had a quote that stands in the sources."""
-
-
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """What answers for a tier: a generator and the vendor's model id."""
-
-    generator: Generator
-    model: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +73,13 @@ class Attempts(Protocol):
 class Answerer:
     """Answers from sources, by the first generator of a tenant's chain that can."""
 
-    def __init__(
-        self, engines: Mapping[ModelTier, Engine], missing: Mapping[ModelTier, str]
-    ) -> None:
-        self._engines = engines
-        self._missing = missing
+    def __init__(self, links: Links) -> None:
+        self._links = links
 
     def chain(self, config: EffectiveConfig) -> list[ModelTier]:
         """Return the tiers that can be asked, in order; the extractive generator is the last."""
         wanted = (config.model_tier, *config.fallback, ModelTier.EXTRACTIVE)
-        return [tier for tier in dict.fromkeys(wanted) if tier in self._engines]
+        return [t for t in dict.fromkeys(wanted) if self._links.link(t, config) is not None]
 
     async def answer(
         self,
@@ -100,7 +91,7 @@ class Answerer:
         deadline: Deadline,
     ) -> Answered:
         """Return a checked answer. Raises ModelUnavailable or DeadlineExceeded."""
-        reason = self._missing.get(config.model_tier)
+        reason = self._links.missing(config.model_tier, config)
         tiers = self.chain(config)
         for place, tier in enumerate(tiers):
             last = place + 1 == len(tiers)
@@ -139,7 +130,7 @@ class Answerer:
         config: EffectiveConfig,
         deadline: Deadline,
     ) -> "_Drafted":
-        engine = self._engines[tier]
+        engine = cast("Link", self._links.link(tier, config))  # of the chain, so it is there
         attempt = Attempt(tier, engine.generator.provider, engine.model)
         request = GenerationRequest(
             question,

@@ -37,6 +37,7 @@ from compliance_copilot.core.vocabulary import (
     Reservation,
     ResourceLimits,
     Scope,
+    SealedKey,
     TenantId,
 )
 from compliance_copilot.storage.database import Database, Row
@@ -112,6 +113,7 @@ class _Snapshot:
     system: Layer = field(default_factory=dict)
     tenant: Layer = field(default_factory=dict)
     limits: ResourceLimits = field(default_factory=ResourceLimits)
+    own_keys: tuple[SealedKey, ...] = ()
 
 
 class Admission:
@@ -197,9 +199,8 @@ class Admission:
         config = EffectiveConfig()
         if snapshot.version:
             try:
-                config = _within(
-                    resolve(snapshot.system, snapshot.tenant, ask.overrides), snapshot.limits
-                )
+                resolved = resolve(snapshot.system, snapshot.tenant, ask.overrides)
+                config = replace(_within(resolved, snapshot.limits), own_keys=snapshot.own_keys)
             except InvalidRequest as error:
                 fault = error
         return Permit(
@@ -220,9 +221,15 @@ class Admission:
             system=system_layer(self._base, layer_of(row["system_config"], SYSTEM)),
             tenant=layer_of(row["tenant_config"], TENANT),
             limits=laid_limits(self._default_limits, orjson.loads(row["tenant_limits"])),
+            own_keys=_sealed_keys(tenant_id, row["provider_keys"]),
         )
         self._snapshots[tenant_id] = snapshot
         return snapshot
+
+
+def _sealed_keys(tenant_id: TenantId, stored: str | None) -> tuple[SealedKey, ...]:
+    keys = orjson.loads(stored or "{}")
+    return tuple(SealedKey(tenant_id, name, bytes.fromhex(keys[name])) for name in sorted(keys))
 
 
 def _within(config: EffectiveConfig, limits: ResourceLimits) -> EffectiveConfig:

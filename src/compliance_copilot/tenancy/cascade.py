@@ -20,7 +20,9 @@ from compliance_copilot.core.vocabulary import (
 )
 
 Layer = Mapping[str, ValueOrigin]
-CONFIG_FIELDS: tuple[str, ...] = tuple(f.name for f in fields(EffectiveConfig))
+CONFIG_FIELDS: tuple[str, ...] = tuple(
+    f.name for f in fields(EffectiveConfig) if f.name != "own_keys"
+)
 SYSTEM, TENANT, QUERY = "system", "tenant", "query"
 
 
@@ -116,7 +118,8 @@ def resolve(system: Layer, tenant: Layer, query: Mapping[str, Any]) -> Effective
 
 def explain(system: Layer, tenant: Layer) -> dict[str, ValueOrigin]:
     """Return every field with its value and the layer, setter and time it comes from."""
-    resolved = asdict(resolve(system, tenant, {}))
+    held = asdict(resolve(system, tenant, {}))
+    resolved = {name: held[name] for name in CONFIG_FIELDS}
     origins = {name: ValueOrigin(value, SYSTEM) for name, value in resolved.items()}
     for layer in (system, tenant):
         for name, origin in layer.items():
@@ -132,7 +135,8 @@ def laid_limits(defaults: ResourceLimits, own: Mapping[str, Any]) -> ResourceLim
 
 def system_layer(base: EffectiveConfig, stored: Layer) -> Layer:
     """Return the system layer: what the operator stored over what the settings say."""
-    return {n: ValueOrigin(v, SYSTEM, "settings") for n, v in asdict(base).items()} | dict(stored)
+    held = asdict(base)
+    return {n: ValueOrigin(held[n], SYSTEM, "settings") for n in CONFIG_FIELDS} | dict(stored)
 
 
 def _laid_over(base: EffectiveConfig, layer: Layer) -> EffectiveConfig:

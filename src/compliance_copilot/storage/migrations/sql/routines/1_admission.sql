@@ -104,7 +104,7 @@ CREATE TYPE admission_request AS (
 CREATE TYPE admission_reply AS (
     verdict text, version bigint, tenant_config jsonb, tenant_limits jsonb, system_config jsonb,
     corpus_version bigint, quota bigint, remaining bigint, retry_after real,
-    reset_after real, reply json, original_request_id uuid);
+    reset_after real, reply json, original_request_id uuid, provider_keys jsonb);
 
 CREATE FUNCTION check_caller(p_tenant text, r admission_request, p_status text)
 RETURNS text LANGUAGE plpgsql STABLE AS $$
@@ -212,6 +212,8 @@ BEGIN
     IF a.version <> r.version THEN
         a.verdict := 'stale'; a.tenant_config := t.config; a.tenant_limits := t.limits;
         SELECT s.config INTO a.system_config FROM system_state s;
+        SELECT jsonb_object_agg(k.provider, encode(k.sealed, 'hex')) INTO a.provider_keys
+        FROM provider_keys k WHERE k.tenant_id = p_tenant;
         RETURN a;
     END IF;
     SELECT coalesce(max(c.version), 0) INTO a.corpus_version FROM corpora c

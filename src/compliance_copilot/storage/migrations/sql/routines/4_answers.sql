@@ -10,7 +10,7 @@ BEGIN
     WHERE k.tenant_id = p_tenant AND k.request_id = s.request_id;
     v_days := greatest(s.retention_days, FOUND::integer);
     IF v_days = 0 OR (p_operation <> 'query' AND NOT FOUND) THEN RETURN; END IF;
-    INSERT INTO replies (tenant_id, request_id, operation, reply, content_hash, documents,
+    INSERT INTO replies (tenant_id, request_id, operation, reply, content_hash, document_ids,
                          expires_at)
     VALUES (p_tenant, s.request_id, p_operation, s.reply, s.content_hash,
             coalesce(s.documents, '{}'), clock_timestamp() + make_interval(days => v_days))
@@ -43,8 +43,9 @@ DECLARE
 BEGIN
     SELECT k.state INTO v_state FROM kept_answer(p_tenant, p_request) k;
     IF v_state = 'kept' THEN
-        INSERT INTO feedback AS f (tenant_id, request_id, key_id, verdict, comment)
-        VALUES (p_tenant, p_request, p_key, p_verdict, p_comment)
+        INSERT INTO feedback AS f (tenant_id, request_id, key_id, verdict, comment, document_ids)
+        SELECT p_tenant, p_request, p_key, p_verdict, p_comment, r.document_ids
+        FROM replies r WHERE r.tenant_id = p_tenant AND r.request_id = p_request
         ON CONFLICT (tenant_id, request_id, key_id) DO UPDATE SET
             verdict = excluded.verdict, comment = excluded.comment,
             created_at = excluded.created_at;
@@ -53,8 +54,9 @@ BEGIN
 END
 $$;
 
--- Takes replies, with what was said about them. `p_requests` NULL: those that have run out.
-CREATE FUNCTION forget_replies(p_tenant text, p_requests uuid[])
+-- Takes replies that have run out, with what was said about them; erasing a document takes those
+-- that name it in document_ids.
+CREATE FUNCTION forget_replies(p_tenant text)
 RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     v_taken uuid[];
@@ -64,10 +66,7 @@ BEGIN
         DELETE FROM replies r
         WHERE r.tenant_id = p_tenant AND r.request_id IN (
             SELECT o.request_id FROM replies o
-            WHERE o.tenant_id = p_tenant
-              AND (o.request_id = ANY (p_requests)
-                   OR p_requests IS NULL AND o.expires_at <= clock_timestamp())
-            LIMIT CASE WHEN p_requests IS NULL THEN 1000 END)
+            WHERE o.tenant_id = p_tenant AND o.expires_at <= clock_timestamp() LIMIT 1000)
         RETURNING r.request_id
     )
     SELECT array_agg(t.request_id) INTO v_taken FROM taken t;
@@ -75,17 +74,6 @@ BEGIN
     UPDATE feedback f SET comment = NULL
     WHERE f.tenant_id = p_tenant AND f.request_id = ANY (v_taken) AND f.comment IS NOT NULL;
     RETURN cardinality(v_taken);
-END
-$$;
-
--- Erasure of a document: every reply that shows a stretch of it goes. Returns how many.
-CREATE FUNCTION forget_replies_showing(p_tenant text, p_document text)
-RETURNS integer LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM set_config('app.tenant_id', p_tenant, true);
-    RETURN forget_replies(p_tenant, coalesce(
-        (SELECT array_agg(r.request_id) FROM replies r
-         WHERE r.tenant_id = p_tenant AND r.documents @> ARRAY[p_document]), '{}'));
 END
 $$;
 
