@@ -55,8 +55,6 @@ def make_embedder(settings: Settings) -> MadeEmbedder:
                 "folder that holds model.onnx and tokenizer.json."
             )
         return OnnxEmbedder(settings.onnx_model_dir)
-    if settings.openai_api_key is not None:
-        raise SetupError("EMBEDDING_PROVIDER: openai is not part of this version; leave it unset.")
     return OpenAIEmbedder(_secret(settings.openai_api_key), base_url=settings.openai_base_url)
 
 

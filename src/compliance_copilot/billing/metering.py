@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -75,19 +75,39 @@ class Meter:
         self.settled = False
         self.sent = False
         """A generator was called: from then on a failure may have cost something."""
-        self._hosted = permit.reservation.provider not in FREE
+        self.known: Usage | None = None
+        """What the running attempt has used, while nothing of it is under way; None: unknown."""
+        self._running = permit.reservation
         self.cost_micro_usd = 0
         self.usage = Usage()
 
     def failed(self, outcome: str) -> Settlement:
-        """Return how a failure is settled: what a vendor did is unknown, so it is interrupted;
-        what was never sent is released.
+        """Return how a failure is settled: what was never sent is released; what a vendor has
+        certainly done is charged; where that is unknown, it is interrupted.
         """
         if not self.sent:
             return Settlement(outcome, state="released")
-        if self._hosted:
-            return Settlement(outcome, state="interrupted", estimated=True)
-        return Settlement(outcome, provider="local")
+        if not self._hosted:
+            return Settlement(outcome, provider="local")
+        if self.known is not None:
+            return self._charged(outcome, self.known)
+        return Settlement(outcome, state="interrupted", estimated=True)
+
+    def refused(self, outcome: str) -> Settlement:
+        """Return how a refusal after admission is settled: no rate is used up, and only what a
+        vendor has done meanwhile is charged.
+        """
+        if self._hosted and self.known is not None:
+            return replace(self._charged(outcome, self.known), uncounted=True)
+        return Settlement(outcome, state="released", uncounted=True)
+
+    def _charged(self, outcome: str, usage: Usage) -> Settlement:
+        running = self._running
+        return Settlement(outcome, provider=running.provider, model=running.model, usage=usage)
+
+    @property
+    def _hosted(self) -> bool:
+        return self._running.provider not in FREE
 
     @property
     def elapsed_ms(self) -> float:
@@ -126,8 +146,8 @@ class Meter:
                 "The month's budget does not carry another attempt.", limit="monthly_budget_usd"
             )
         self._attempt = rows[0]["attempt"]
-        self._hosted = reservation.provider not in FREE
-        self.sent = False
+        self._running = reservation
+        self.sent, self.known = False, None
         self._attempt_began_seconds = time.monotonic()
 
     async def settle(
@@ -226,7 +246,7 @@ class Metering:
         try:
             yield meter
         except REFUSALS as refusal:
-            await meter.settle(Settlement(refusal.code, state="released", uncounted=True))
+            await meter.settle(meter.refused(refusal.code))
             raise
         except CopilotError as error:
             await meter.settle(meter.failed(error.code))

@@ -21,6 +21,7 @@ from compliance_copilot.core.vocabulary import (
     UsageSummary,
 )
 from compliance_copilot.orchestrator.asking import Asking, checked_question, retrieval_request
+from compliance_copilot.orchestrator.embedding import Embedding
 from compliance_copilot.orchestrator.reception import Reception
 from compliance_copilot.orchestrator.replying import metadata
 from compliance_copilot.orchestrator.reservations import Reservations
@@ -37,8 +38,8 @@ class ComplianceCopilotSaaS:
     def __init__(self, rooms: Rooms, timeouts: Timeouts) -> None:
         self._rooms = rooms
         self._reception = Reception(rooms, timeouts)
-        self._reservations = Reservations(rooms)
-        self._asking = Asking(rooms, self._reservations)
+        self._embedding = Embedding(rooms)
+        self._asking = Asking(rooms, Reservations(rooms), self._embedding)
 
     @property
     def config_mgr(self) -> ConfigManager:
@@ -82,7 +83,7 @@ class ComplianceCopilotSaaS:
         tenant = TenantId(tenant_id)
         async with self._reception.entered(tenant, Operation.QUERY):
             ask = self._reception.ask(
-                Operation.QUERY, override_config, call, self._reservations.for_question(question)
+                Operation.QUERY, override_config, call, self._asking.plan(question)
             )
             permit = await self._rooms.admission.admit(tenant, ask)
             if isinstance(permit, Replay):
@@ -103,16 +104,15 @@ class ComplianceCopilotSaaS:
         tenant = TenantId(tenant_id)
         async with self._reception.entered(tenant, Operation.SEARCH):
             ask = self._reception.ask(
-                Operation.SEARCH, override_config, call, self._reservations.local
+                Operation.SEARCH, override_config, call, self._embedding.for_question(question)
             )
             permit = await self._rooms.admission.admit(tenant, ask)
             if isinstance(permit, Replay):
                 raise InvalidRequest("A search takes no Idempotency-Key.", field="Idempotency-Key")
             async with self._reception.metered(permit) as meter:
-                found = await self._rooms.retriever.retrieve(
-                    tenant, retrieval_request(permit, question)
-                )
-                settlement = self._reservations.local_settlement("ok")
+                retriever = self._embedding.retriever(meter)
+                found = await retriever.retrieve(tenant, retrieval_request(permit, question))
+                settlement = self._embedding.settlement("ok", meter)
                 await meter.settle(settlement)
                 return SearchReply(found.sources, metadata(permit, meter, settlement))
 
@@ -130,12 +130,13 @@ class ComplianceCopilotSaaS:
         """
         tenant = TenantId(tenant_id)
         async with self._reception.entered(tenant, Operation.INGEST):
-            ask = self._reception.ask(Operation.INGEST, None, call, self._reservations.local)
+            plan = self._embedding.for_texts([document.text for document in documents])
+            ask = self._reception.ask(Operation.INGEST, None, call, plan)
             permit = await self._rooms.admission.admit(tenant, ask)
             if isinstance(permit, Replay):
                 return permit
             async with self._reception.metered(permit) as meter:
-                stored = await self._rooms.ingestion.ingest(
+                stored = await self._embedding.ingestion(meter).ingest(
                     tenant,
                     documents,
                     max_documents=permit.limits.max_documents,
@@ -143,9 +144,8 @@ class ComplianceCopilotSaaS:
                 )
                 indexed = sum(d.chunks for d in stored if d.status != "unchanged")
                 reply = IngestReply(tenant, permit.request_id, stored, indexed)
-                await meter.settle(
-                    self._reservations.local_settlement("ok"), reply=ingest_body(reply)
-                )
+                settlement = self._embedding.settlement("ok", meter)
+                await meter.settle(settlement, reply=ingest_body(reply))
                 return reply
 
     async def metrics(self, tenant_id: str, hours: float = 24.0) -> UsageSummary:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from compliance_copilot.billing.metering import Settlement
 from compliance_copilot.core.vocabulary import EffectiveConfig, ModelTier, Reservation
 from compliance_copilot.orchestrator.rooms import Rooms
 from compliance_copilot.tenancy.admission import Planner
@@ -39,13 +38,3 @@ class Reservations:
             )
 
         return reserve
-
-    def local(self, _config: EffectiveConfig) -> Reservation:
-        """Return the plan of work that only embeds."""
-        embedder = self.rooms.retriever.embedder
-        return Reservation(embedder.provider, embedder.name, self.rooms.metering.prices.version)
-
-    def local_settlement(self, outcome: str) -> Settlement:
-        """Return how work that only embedded ends."""
-        embedder = self.rooms.retriever.embedder
-        return Settlement(outcome, provider=embedder.provider, model=embedder.name)
