@@ -102,7 +102,7 @@ FAULTS = (
     ),
     code(
         "tenant left out of the hot index's key", "adapters/hot_index.py",
-        "corpus = self._hot.get(tenant_id)", "corpus = next(iter(self._hot.values()), None)",
+        "mapped = self._hot.get(tenant_id)", "mapped = next(iter(self._hot.values()), None)",
     ),
     code(
         "body's tenant trusted", "gateway/admitting.py",

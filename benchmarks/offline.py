@@ -19,6 +19,7 @@ from compliance_copilot.adapters.wordllama_embedder import WordllamaEmbedder
 from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.vocabulary import Chunk
 from compliance_copilot.rag import analysis, bm25
+from compliance_copilot.rag.contenders import place_of
 from compliance_copilot.rag.ports import RankedLists
 from compliance_copilot.rag.ranking import TermCounts, TermStatistics
 
@@ -126,6 +127,7 @@ class OfflineIndex:
             dense=[(self.chunks[row].id, score) for row, score in dense],
             sparse=[(self.chunks[row].id, score) for row, score in sparse],
             chunks={self.chunks[row].id: self.chunks[row] for row in rows},
+            places={self.chunks[row].id: place_of(self.chunks[row]) for row in rows},
         )
         return lists, statistics, self._counted(rows, spans)
 

@@ -83,7 +83,7 @@ def _compare(name: str, index: offline.OfflineIndex, asked: list[tuple[str, int]
             "ranker": ranking.rerank(terms, fused, statistics, counts),
         }
         for method, scored in found.items():
-            orders[method].append([places[s.chunk.id] for s in scored])
+            orders[method].append([places[s.chunk_id] for s in scored])
     gold = [frozenset({row}) for _, row in asked]
     figures = {method: measured(order, gold) for method, order in orders.items()}
     for method, table in figures.items():

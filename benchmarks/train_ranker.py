@@ -10,7 +10,7 @@ everything. `--check` stops before that.
 
 import argparse
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import lightgbm
@@ -19,6 +19,7 @@ import numpy as np
 from benchmarks import offline
 from benchmarks.measures import line, measured
 from compliance_copilot.rag import analysis, fusion, ranking
+from compliance_copilot.rag.contenders import Place
 from compliance_copilot.rag.evidence import FEATURES
 
 FOLDS = 5
@@ -86,11 +87,9 @@ def tabulate(index: offline.OfflineIndex, questions: offline.Questions) -> Table
         lists, statistics, counts = index.search(vector, terms)
         head = fusion.fuse(lists, limit=ranking.DEPTH_OF_RERANKING)
         kept.append(ranking.evidence(terms, head, statistics, counts))
-        single = [
-            replace(s, chunk=replace(s.chunk, document_id=str(s.chunk.id), ordinal=0)) for s in head
-        ]
+        single = [s._replace(place=Place(str(s.chunk_id), 0)) for s in head]
         alone.append(ranking.evidence(terms, single, statistics, counts))
-        found = np.array([scored.chunk.id.int - 1 for scored in head])
+        found = np.array([scored.chunk_id.int - 1 for scored in head])
         rows.append(found)
         relevant.append(np.isin(found, list(gold)))
         starts.append(starts[-1] + len(head))

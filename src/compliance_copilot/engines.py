@@ -13,6 +13,7 @@ from importlib import import_module
 from pydantic import SecretStr
 
 from compliance_copilot.adapters.anthropic_generator import AnthropicGenerator
+from compliance_copilot.adapters.corpus_files import CorpusFiles
 from compliance_copilot.adapters.extractive_generator import ExtractiveGenerator
 from compliance_copilot.adapters.hot_index import HotIndex
 from compliance_copilot.adapters.onnx_embedder import OnnxEmbedder
@@ -72,9 +73,9 @@ async def open_engines(
     """Make index and generators; what they hold is closed with the stack."""
     if settings.vector_store == "pinecone" and settings.pinecone_api_key is not None:
         raise SetupError("VECTOR_STORE: pinecone is not part of this version; leave it unset.")
-    index = HotIndex(
-        PgvectorIndex(database), database, max_bytes=settings.hot_index_megabytes * 2**20
-    )
+    files = CorpusFiles(settings.data_dir / "hot", settings.hot_index_megabytes * 2**20)
+    await asyncio.to_thread(files.prepare)
+    index = HotIndex(PgvectorIndex(database), database, files)
     stack.push_async_callback(index.close)
     if isinstance(embedder, OpenAIEmbedder):
         stack.push_async_callback(embedder.aclose)

@@ -172,7 +172,7 @@ QUESTIONS = (
 
 
 async def warm(service: Service, tenant: TenantId) -> None:
-    """Bring a tenant's corpus into memory: the two paths differ in the last bits of a float."""
+    """Bring a tenant's corpus into the hot index."""
     await service.copilot.search(tenant, "archive")
     await service.copilot._rooms.retriever.index.settled()
 

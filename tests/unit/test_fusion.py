@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compliance_copilot.core.vocabulary import Chunk
+from compliance_copilot.rag.contenders import place_of
 from compliance_copilot.rag.fusion import fuse, rank_dense
 from compliance_copilot.rag.ports import RankedLists
 
@@ -35,6 +36,7 @@ def lists(
         dense=[(UUID(int=n), score) for n, score in dense],
         sparse=[(UUID(int=n), score) for n, score in sparse],
         chunks=known,
+        places={c.id: place_of(c) for c in known.values()},
     )
 
 
@@ -44,7 +46,7 @@ def test_scores_are_stretched_weighted_and_added() -> None:
         sparse_weight=0.6,
         limit=10,
     )
-    assert [(s.chunk.id.int, round(s.score, 6)) for s in found] == [
+    assert [(s.chunk_id.int, round(s.score, 6)) for s in found] == [
         (2, 0.8),  # 0.4 * 0.5 + 0.6 * 1
         (1, 0.4),  # 0.4 * 1 + 0.6 * 0, missing from the sparse list
         (3, 0.3),  # 0.4 * 0 + 0.6 * 0.5
@@ -53,7 +55,7 @@ def test_scores_are_stretched_weighted_and_added() -> None:
 
 
 def test_the_raw_parts_stay_what_the_index_said() -> None:
-    found = {s.chunk.id.int: s for s in fuse(lists([(1, 0.2)], [(2, 7.5)]), limit=2)}
+    found = {s.chunk_id.int: s for s in fuse(lists([(1, 0.2)], [(2, 7.5)]), limit=2)}
     assert (found[1].dense, found[1].sparse) == (0.2, None)
     assert (found[2].dense, found[2].sparse) == (None, 7.5)
 
@@ -61,7 +63,7 @@ def test_the_raw_parts_stay_what_the_index_said() -> None:
 def test_ties_go_by_document_and_place() -> None:
     tied = [chunk(1, "b", 0), chunk(2, "a", 7), chunk(3, "a", 2)]
     found = fuse(lists([(1, 0.5), (2, 0.5), (3, 0.5)], [], *tied), limit=3)
-    assert [s.chunk.id.int for s in found] == [3, 2, 1]
+    assert [s.chunk_id.int for s in found] == [3, 2, 1]
 
 
 def test_only_the_best_are_returned_and_nothing_from_nothing() -> None:
@@ -72,7 +74,7 @@ def test_only_the_best_are_returned_and_nothing_from_nothing() -> None:
 @pytest.mark.parametrize("weight", [0.0, 1.0])
 def test_a_weight_at_its_end_follows_one_list_alone(weight: float) -> None:
     found = fuse(lists([(1, 0.9), (2, 0.1)], [(2, 9.0), (1, 1.0)]), sparse_weight=weight, limit=2)
-    assert found[0].chunk.id.int == (2 if weight else 1)
+    assert found[0].chunk_id.int == (2 if weight else 1)
 
 
 scores = st.dictionaries(st.integers(1, 30), st.floats(-1, 50), max_size=12)
@@ -91,5 +93,5 @@ def test_the_order_of_the_lists_changes_nothing_and_scores_stay_in_range(
 
 def test_basic_goes_by_cosine_alone() -> None:
     found = rank_dense(lists([(2, 0.3), (1, 0.8), (3, -0.1)], [(2, 9.0)]), limit=2)
-    assert [(s.chunk.id.int, s.score) for s in found] == [(1, 0.8), (2, 0.3)]
+    assert [(s.chunk_id.int, s.score) for s in found] == [(1, 0.8), (2, 0.3)]
     assert found[1].sparse == 9.0

@@ -9,14 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compliance_copilot.core.vocabulary import Chunk, ScoredChunk
 from compliance_copilot.rag import analysis, bm25
+from compliance_copilot.rag.contenders import Contender, Place
 from compliance_copilot.rag.evidence import FEATURES
 from compliance_copilot.rag.ranking import (
     DEPTH_OF_RERANKING,
+    TermCounts,
     TermStatistics,
-    counted,
-    counted_from_weights,
     evidence,
     load_ensemble,
     parse_ensemble,
@@ -32,16 +31,22 @@ TEXTS = (
 QUESTION = "How are backups encrypted?"
 
 
-def found(texts: tuple[str, ...] = TEXTS) -> list[ScoredChunk]:
+def found(texts: tuple[str, ...] = TEXTS) -> list[Contender]:
     return [
-        ScoredChunk(
-            chunk=Chunk(UUID(int=n + 1), "policy", 1, n, 0, len(text), text, "Policy"),
-            score=1.0 / (n + 2),
-            dense=0.5,
-            sparse=1.0,
-        )
-        for n, text in enumerate(texts)
+        Contender(UUID(int=n + 1), Place("policy", n), 1.0 / (n + 2), 0.5, 1.0)
+        for n in range(len(texts))
     ]
+
+
+def counted(asked: list[int], texts: tuple[str, ...] = TEXTS) -> TermCounts:
+    """Count terms in the texts themselves."""
+    counts = [analysis.terms(text, analysis.detect_language(text)) for text in texts]
+    return TermCounts(
+        asked,
+        {UUID(int=n + 1): n for n in range(len(texts))},
+        np.array([[c.get(term, 0) for term in asked] for c in counts], dtype=np.float32),
+        np.array([analysis.document_length(c) for c in counts], dtype=np.float32),
+    )
 
 
 def statistics(texts: tuple[str, ...] = TEXTS) -> TermStatistics:
@@ -135,69 +140,65 @@ def test_an_ensemble_scores_what_walking_its_trees_gives(forest: list[object], s
     assert np.allclose(ensemble.score(rows), expected, atol=1e-5)
 
 
+def ranked(
+    question: str, fused: list[Contender], texts: tuple[str, ...] = TEXTS
+) -> list[Contender]:
+    asked = analysis.terms(question, "en")
+    return rerank(asked, fused, statistics(texts), counted(list(asked), texts))
+
+
 def test_chunks_that_meet_the_question_come_first_with_falling_scores() -> None:
-    asked = analysis.terms(QUESTION, "en")
     worst_first = list(reversed(found()))
-    ranked = rerank(asked, worst_first, statistics())
-    assert ranked[0].chunk.text == TEXTS[0]
-    scores = [s.score for s in ranked]
+    best_first = ranked(QUESTION, worst_first)
+    assert best_first[0].place.ordinal == 0
+    scores = [s.score for s in best_first]
     assert scores == sorted(scores, reverse=True)
     assert all(0.0 <= score <= 1.0 for score in scores)
-    assert {s.chunk.id for s in ranked} == {s.chunk.id for s in worst_first}
+    assert {s.chunk_id for s in best_first} == {s.chunk_id for s in worst_first}
 
 
 def test_the_raw_parts_survive_the_reranking() -> None:
-    ranked = rerank(analysis.terms(QUESTION, "en"), found(), statistics())
-    assert all((s.dense, s.sparse) == (0.5, 1.0) for s in ranked)
+    assert all((s.dense, s.sparse) == (0.5, 1.0) for s in ranked(QUESTION, found()))
 
 
 def test_a_question_without_a_known_word_keeps_order_and_scores() -> None:
     fused = found()
-    assert rerank(analysis.terms("zebra", "en"), fused, statistics()) == fused
-    assert rerank({}, fused, statistics()) == fused
-    assert rerank(analysis.terms(QUESTION, "en"), [], statistics()) == []
+    assert ranked("zebra", fused) == fused
+    assert ranked("", fused) == fused
+    assert ranked(QUESTION, []) == []
 
 
 def test_no_more_than_the_depth_comes_back_and_a_single_chunk_does() -> None:
-    many = found(TEXTS * 40)
-    asked = analysis.terms(QUESTION, "en")
-    assert len(rerank(asked, many, statistics())) == DEPTH_OF_RERANKING
-    assert len(rerank(asked, many[:1], statistics())) == 1
+    texts = TEXTS * 40
+    many = found(texts)
+    assert len(ranked(QUESTION, many, texts)) == DEPTH_OF_RERANKING
+    assert len(ranked(QUESTION, many[:1], texts)) == 1
 
 
 def test_a_chunk_that_the_dense_list_misses_is_ranked_all_the_same() -> None:
-    fused = [ScoredChunk(s.chunk, s.score, None, 1.0) for s in found()]
-    ranked = rerank(analysis.terms(QUESTION, "en"), fused, statistics())
-    assert len(ranked) == len(TEXTS)
-    assert all(np.isfinite(s.score) for s in ranked)
+    best_first = ranked(QUESTION, [s._replace(dense=None) for s in found()])
+    assert len(best_first) == len(TEXTS)
+    assert all(np.isfinite(s.score) for s in best_first)
 
 
 def test_counts_read_back_from_stored_weights_are_those_of_the_texts() -> None:
     texts = (*TEXTS, "backup " * 300, "")
-    chunks, told = found(texts), statistics(texts)
+    told = statistics(texts)
     asked = list(analysis.terms(QUESTION, "en"))
-    stored, lengths = [], []
-    for text in texts:
+    slow = counted(asked, texts)
+    weights = np.zeros_like(slow.frequencies)
+    for row, text in enumerate(texts):
         counts = analysis.terms(text, "en")
-        lengths.append(analysis.document_length(counts))
-        kept = bm25.document_weights(counts, length=lengths[-1], average_length=told.average_length)
-        ids = np.array(sorted(kept), dtype=np.int64)
-        stored.append((ids, np.array([kept[t] for t in ids.tolist()], dtype=np.float32)))
-    read = counted_from_weights(
-        [s.chunk.id for s in chunks], stored, lengths, asked, told.average_length
-    )
-    slow = counted(chunks, asked)
-    terms = dict.fromkeys(asked, 1)
-    assert np.array_equal(evidence(terms, chunks, told, read), evidence(terms, chunks, told, slow))
+        length = analysis.document_length(counts)
+        kept = bm25.document_weights(counts, length=length, average_length=told.average_length)
+        weights[row] = [kept.get(term, 0.0) for term in asked]
+    read = bm25.counts_of_weights(weights, slow.lengths, told.average_length)
+    assert np.array_equal(read, slow.frequencies)
 
 
 def test_every_column_is_a_finite_number_even_for_empty_chunks() -> None:
     texts = (*TEXTS, "", "the of")
-    rows = evidence(
-        analysis.terms(QUESTION, "en"),
-        found(texts),
-        statistics(),
-        counted(found(texts), list(analysis.terms(QUESTION, "en"))),
-    )
+    asked = analysis.terms(QUESTION, "en")
+    rows = evidence(asked, found(texts), statistics(), counted(list(asked), texts))
     assert rows.shape == (6, len(FEATURES))
     assert np.isfinite(rows).all()

@@ -5,16 +5,26 @@ from uuid import UUID
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
+from compliance_copilot.adapters.filter_forms import sql_filter
 from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.errors import RetrievalUnavailable, StoreUnavailable
 from compliance_copilot.core.vocabulary import Chunk, TenantId
+from compliance_copilot.rag.contenders import Place
 from compliance_copilot.rag.ports import HybridQuery, RankedLists
-from compliance_copilot.rag.ranking import TermCounts, TermStatistics, counted_from_weights
+from compliance_copilot.rag.scoring import (
+    MARGIN,
+    SPARE_CHUNKS,
+    StoredChunks,
+    ranked_lists,
+    statistics_of,
+)
 from compliance_copilot.storage.database import Database, Row
-from compliance_copilot.storage.vectors import decode_sparse_arrays, encode_dense
+from compliance_copilot.storage.vectors import decode_dense, decode_sparse_arrays, encode_dense
 
-_SEARCH = "SELECT * FROM search_chunks($1, $2, $3, $4, $5)"
+_SEARCH = "SELECT * FROM search_chunks($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+_STORED = "SELECT * FROM stored_chunks($1, $2, $3, $4, $5)"
 
 
 class PgvectorIndex:
@@ -26,7 +36,7 @@ class PgvectorIndex:
     async def search(
         self, tenant_id: TenantId, query: HybridQuery, *, limit: int, deadline: Deadline
     ) -> RankedLists:
-        """Return both ranked lists over the versions in force now: one round trip."""
+        """Return both ranked lists over the versions in force: one round trip."""
         try:
             rows = await self._database.call(
                 tenant_id,
@@ -35,47 +45,84 @@ class PgvectorIndex:
                 list(query.terms.keys()),
                 [float(count) for count in query.terms.values()],
                 limit,
+                SPARE_CHUNKS,
+                MARGIN,
+                query.as_of,
+                _filter_of(query),
                 deadline=deadline,
             )
         except StoreUnavailable as error:
-            raise RetrievalUnavailable(
-                "The documents cannot be searched now.", **error.facts
-            ) from error
-        statistics = _statistics(rows)
-        return RankedLists(
-            dense=_ranked(rows, "dense_score"),
-            sparse=_ranked(rows, "sparse_score"),
-            chunks={row["id"]: chunk_of(row) for row in rows},
-            statistics=statistics,
-            counts=_counts(rows, statistics) if statistics else None,
-        )
+            raise _unavailable(error) from error
+        return ranked_lists(query, _stored(rows), limit=limit, path="sql")
+
+    async def score(
+        self,
+        tenant_id: TenantId,
+        query: HybridQuery,
+        chunk_ids: Sequence[UUID],
+        *,
+        limit: int,
+        deadline: Deadline,
+        path: str = "sql",
+    ) -> RankedLists:
+        """Return both ranked lists over chunks that `path` nominated: one round trip."""
+        try:
+            rows = await self._database.call(
+                tenant_id,
+                _STORED,
+                list(chunk_ids),
+                list(query.terms.keys()),
+                query.as_of,
+                _filter_of(query),
+                deadline=deadline,
+            )
+        except StoreUnavailable as error:
+            raise _unavailable(error) from error
+        return ranked_lists(query, _stored(rows), limit=limit, path=path)
 
 
-def _ranked(rows: Sequence[Row], column: str) -> list[tuple[UUID, float]]:
-    scored = [(row["id"], row[column]) for row in rows if row[column] is not None]
-    return sorted(scored, key=lambda entry: (-entry[1], entry[0]))
+def _unavailable(error: StoreUnavailable) -> RetrievalUnavailable:
+    return RetrievalUnavailable("The documents cannot be searched now.", **error.facts)
 
 
-def _statistics(rows: Sequence[Row]) -> TermStatistics | None:
-    if not rows or not rows[0]["known_terms"]:
-        return None
-    first = rows[0]
-    frequencies = dict(zip(first["known_terms"], first["frequencies"], strict=True))
-    return TermStatistics(frequencies, first["chunk_count"], first["pinned_length"])
+def _filter_of(query: HybridQuery) -> str | None:
+    return None if query.filters is None else orjson.dumps(sql_filter(query.filters)).decode()
 
 
-def _counts(rows: Sequence[Row], statistics: TermStatistics) -> TermCounts:
-    stored = []
-    for row in rows:
-        ids, weights = decode_sparse_arrays(row["sparse"])
-        stored.append((ids, weights.astype(np.float32)))
-    return counted_from_weights(
-        [row["id"] for row in rows],
-        stored,
-        [row["length"] for row in rows],
-        list(statistics.document_frequencies),
-        statistics.average_length,
+def _stored(rows: Sequence[Row]) -> StoredChunks:
+    first = rows[0] if rows else None
+    terms, frequencies = (first["known_terms"], first["frequencies"]) if first else ((), ())
+    statistics = statistics_of(
+        dict(zip(terms or (), frequencies or (), strict=True)),
+        first["chunk_count"] if first else 0,
+        first["pinned_length"] if first else 1.0,
     )
+    known = list(statistics.document_frequencies)
+    return StoredChunks(
+        ids=[row["id"] for row in rows],
+        chunks={row["id"]: chunk_of(row) for row in rows},
+        places=[Place(row["document_id"], row["ordinal"]) for row in rows],
+        dense=_dense(rows),
+        weights=_weights(rows, known),
+        lengths=np.array([row["length"] for row in rows], dtype=np.float32),
+        statistics=statistics,
+    )
+
+
+def _dense(rows: Sequence[Row]) -> NDArray[np.float32]:
+    vectors = [decode_dense(row["dense"]) for row in rows]
+    return np.stack(vectors) if vectors else np.zeros((0, 1), dtype=np.float32)
+
+
+def _weights(rows: Sequence[Row], terms: Sequence[int]) -> NDArray[np.float32]:
+    wanted = np.array(terms, dtype=np.int64)
+    found = np.zeros((len(rows), len(wanted)), dtype=np.float32)
+    for number, row in enumerate(rows):
+        ids, weights = decode_sparse_arrays(row["sparse"]) if terms else (wanted, wanted)
+        if len(ids):
+            at = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
+            found[number] = np.where(ids[at] == wanted, weights[at], 0.0)
+    return found
 
 
 def chunk_of(row: Row) -> Chunk:

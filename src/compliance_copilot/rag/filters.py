@@ -12,12 +12,16 @@ is). What is null, an object or a list without a text counts as absent. Must not
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeAlias
 
 Scalar: TypeAlias = str | int | float | bool | datetime
 Plain: TypeAlias = str | int | float | bool | Sequence[str]
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class Operator(StrEnum):
@@ -92,6 +96,11 @@ class Facts:
     effective_from: datetime
     created_at: datetime
     metadata: Mapping[str, Any]
+
+
+def microseconds(instant: datetime) -> int:
+    """Return an instant as microseconds since 1970, which every store compares alike."""
+    return (instant - _EPOCH) // _MICROSECOND
 
 
 def visible(metadata: Mapping[str, Any]) -> dict[str, Plain]:

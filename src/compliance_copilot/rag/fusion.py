@@ -12,7 +12,7 @@ scores as high as that of a good one. Whoever judges evidence reads `dense` (a c
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from compliance_copilot.core.vocabulary import Chunk, ScoredChunk
+from compliance_copilot.rag.contenders import Contender, Place
 from compliance_copilot.rag.ports import RankedLists
 
 SPARSE_WEIGHT = 0.75
@@ -20,35 +20,37 @@ SPARSE_WEIGHT = 0.75
 
 def fuse(
     lists: RankedLists, *, sparse_weight: float = SPARSE_WEIGHT, limit: int
-) -> list[ScoredChunk]:
+) -> list[Contender]:
     """Return up to `limit` chunks by weighted sum of both scores, best first, score in 0..1.
 
     Equal scores are ordered by document and place in it, so the same lists give the same order.
     """
-    dense, sparse = dict(lists.dense), dict(lists.sparse)
+    dense, sparse, places = dict(lists.dense), dict(lists.sparse), lists.places
     dense_share, sparse_share = normalised(lists.dense), normalised(lists.sparse)
     scored = [
-        ScoredChunk(
-            chunk=lists.chunks[chunk_id],
-            score=(1.0 - sparse_weight) * dense_share.get(chunk_id, 0.0)
+        Contender(
+            chunk_id,
+            places[chunk_id],
+            (1.0 - sparse_weight) * dense_share.get(chunk_id, 0.0)
             + sparse_weight * sparse_share.get(chunk_id, 0.0),
-            dense=dense.get(chunk_id),
-            sparse=sparse.get(chunk_id),
+            dense.get(chunk_id),
+            sparse.get(chunk_id),
         )
         for chunk_id in {**dense, **sparse}
     ]
     return sorted(scored, key=_order)[:limit]
 
 
-def rank_dense(lists: RankedLists, *, limit: int) -> list[ScoredChunk]:
+def rank_dense(lists: RankedLists, *, limit: int) -> list[Contender]:
     """Return up to `limit` chunks by inner product alone; the score is the cosine, at least 0."""
     sparse = dict(lists.sparse)
     scored = [
-        ScoredChunk(
-            chunk=lists.chunks[chunk_id],
-            score=min(max(similarity, 0.0), 1.0),
-            dense=similarity,
-            sparse=sparse.get(chunk_id),
+        Contender(
+            chunk_id,
+            lists.places[chunk_id],
+            min(max(similarity, 0.0), 1.0),
+            similarity,
+            sparse.get(chunk_id),
         )
         for chunk_id, similarity in lists.dense
     ]
@@ -66,6 +68,5 @@ def normalised(ranked: Sequence[tuple[UUID, float]]) -> Mapping[UUID, float]:
     return {chunk_id: (score - low) / spread for chunk_id, score in ranked}
 
 
-def _order(scored: ScoredChunk) -> tuple[float, str, int, UUID]:
-    chunk: Chunk = scored.chunk
-    return (-scored.score, chunk.document_id, chunk.ordinal, chunk.id)
+def _order(contender: Contender) -> tuple[float, Place, UUID]:
+    return (-contender.score, contender.place, contender.chunk_id)

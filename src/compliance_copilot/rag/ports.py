@@ -17,6 +17,7 @@ from compliance_copilot.core.vocabulary import (
     ScoredChunk,
     TenantId,
 )
+from compliance_copilot.rag.contenders import Place
 from compliance_copilot.rag.filters import Filter
 from compliance_copilot.rag.ranking import TermCounts, TermStatistics
 
@@ -78,17 +79,26 @@ class HybridQuery:
 
 @dataclass(frozen=True, slots=True)
 class RankedLists:
-    """Two ranked lists of one search, best first, and the chunks they name."""
+    """Two ranked lists of one search, best first, and the chunks they name.
+
+    `chunks` may read a chunk only when it is asked for; `places` is at hand for all. `vectors`
+    holds the candidates' dense vectors, the chunk's number in `rows` being the row.
+    """
 
     dense: Sequence[tuple[UUID, float]]
     sparse: Sequence[tuple[UUID, float]]
     chunks: Mapping[UUID, Chunk]
+    places: Mapping[UUID, Place]
     statistics: TermStatistics | None = None
     counts: TermCounts | None = None
+    rows: Mapping[UUID, int] = field(default_factory=dict)
+    vectors: Vectors | None = None
+    path: str = ""
+    """Who nominated the chunks: `sql`, `hot` or `pinecone`."""
 
 
 class VectorIndex(Protocol):
-    """Finds chunks of one tenant; fusing the two lists is not its business."""
+    """Finds chunks of one tenant; scores are made by `scoring.ranked_lists`, fused by `fusion`."""
 
     async def search(
         self, tenant_id: TenantId, query: HybridQuery, *, limit: int, deadline: Deadline
@@ -96,6 +106,22 @@ class VectorIndex(Protocol):
         """Return up to `limit` chunks by inner product and up to `limit` by BM25.
 
         Raises RetrievalUnavailable or DeadlineExceeded; never an empty list for an outage.
+        """
+        ...
+
+    async def score(
+        self,
+        tenant_id: TenantId,
+        query: HybridQuery,
+        chunk_ids: Sequence[UUID],
+        *,
+        limit: int,
+        deadline: Deadline,
+    ) -> RankedLists:
+        """Return both lists over these chunks alone, scored as `search` scores.
+
+        Ids that are unknown, not in force or outside of the filters are left out. Raises as
+        `search` does.
         """
         ...
 

@@ -7,7 +7,7 @@ sees `evidence.FEATURES` only. Must not enter: SQL, vendor SDKs, anything that n
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -16,8 +16,8 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from compliance_copilot.core.vocabulary import ScoredChunk
 from compliance_copilot.rag import analysis, bm25
+from compliance_copilot.rag.contenders import Contender
 from compliance_copilot.rag.evidence import FEATURES, Candidates, Floats, QuestionTerms, features
 
 DEPTH_OF_RERANKING = 100
@@ -41,7 +41,7 @@ class TermStatistics:
 class TermCounts:
     """How often each of `terms` (columns) occurs in each chunk (rows), and the chunks' lengths.
 
-    A hot index reads this off its arrays; `counted` makes the same out of the chunks' texts.
+    Read back from stored weights (`bm25.counts_of_weights`).
     """
 
     terms: Sequence[int]
@@ -108,12 +108,12 @@ def parse_ensemble(raw: Mapping[str, Any]) -> Ensemble:
 
 def rerank(
     terms: Mapping[int, int],
-    fused: Sequence[ScoredChunk],
+    fused: Sequence[Contender],
     statistics: TermStatistics,
-    counts: TermCounts | None = None,
+    counts: TermCounts,
     *,
     ensemble: Ensemble | None = None,
-) -> list[ScoredChunk]:
+) -> list[Contender]:
     """Return the fused chunks in the ranker's order; `score` is a calibrated chance in 0..1.
 
     `fused` is what `fusion.fuse` gave, best first, with its raw parts. At most
@@ -125,15 +125,15 @@ def rerank(
     if not head or not known:
         return head
     model = ensemble or load_ensemble()
-    raw = model.score(evidence(terms, head, statistics, counts or counted(head, known)))
+    raw = model.score(evidence(terms, head, statistics, counts))
     chances = model.probability(raw).tolist()
     best_first = np.argsort(-raw, kind="stable").tolist()
-    return [replace(head[place], score=chances[place]) for place in best_first]
+    return [head[place]._replace(score=chances[place]) for place in best_first]
 
 
 def evidence(
     terms: Mapping[int, int],
-    head: Sequence[ScoredChunk],
+    head: Sequence[Contender],
     statistics: TermStatistics,
     counts: TermCounts,
 ) -> Floats:
@@ -141,49 +141,6 @@ def evidence(
     known = [term for term in terms if statistics.document_frequencies.get(term, 0) > 0]
     question = question_terms(terms, known, statistics)
     return features(question, _candidates(head, known, counts, statistics))
-
-
-def counted(chunks: Sequence[ScoredChunk], terms: Sequence[int]) -> TermCounts:
-    """Count the question's terms in the chunks' texts: the slow way, for a path without arrays.
-
-    About 0.05 ms a chunk. The language is told from the text, as at ingestion.
-    """
-    frequencies = np.zeros((len(chunks), len(terms)), dtype=np.float32)
-    lengths = np.zeros(len(chunks), dtype=np.float32)
-    for row, scored in enumerate(chunks):
-        text = scored.chunk.text
-        found = analysis.terms(text, analysis.detect_language(text))
-        lengths[row] = analysis.document_length(found)
-        frequencies[row] = [found.get(term, 0) for term in terms]
-    rows = {scored.chunk.id: row for row, scored in enumerate(chunks)}
-    return TermCounts(terms=terms, rows=rows, frequencies=frequencies, lengths=lengths)
-
-
-def counted_from_weights(
-    chunks: Sequence[UUID],
-    stored: Sequence[tuple[NDArray[np.int64], Floats]],
-    lengths: Sequence[int],
-    terms: Sequence[int],
-    average_length: float,
-) -> TermCounts:
-    """Read the question's term counts back from stored sparse vectors (ids ascending, weights).
-
-    The inverse of `bm25.document_weights`, exact because counts are whole numbers; lengths and the
-    pinned average must be those that the weights were made with.
-    """
-    wanted = np.array(sorted(terms), dtype=np.int64)
-    found = np.zeros((len(chunks), len(wanted)), dtype=np.float32)
-    for row, (ids, values) in enumerate(stored):
-        if len(ids):
-            at = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
-            found[row] = np.where(ids[at] == wanted, values[at], 0.0)
-    span = np.asarray(lengths, dtype=np.float32)
-    return TermCounts(
-        terms=wanted.tolist(),
-        rows={chunk_id: row for row, chunk_id in enumerate(chunks)},
-        frequencies=bm25.counts_of_weights(found, span, average_length),
-        lengths=span,
-    )
 
 
 def question_terms(
@@ -200,16 +157,16 @@ def question_terms(
 
 
 def _candidates(
-    head: Sequence[ScoredChunk],
+    head: Sequence[Contender],
     known: Sequence[int],
     counts: TermCounts,
     statistics: TermStatistics,
 ) -> Candidates:
-    rows = [counts.rows[scored.chunk.id] for scored in head]
+    rows = [counts.rows[scored.chunk_id] for scored in head]
     places = {term: column for column, term in enumerate(counts.terms)}
     columns = [places[term] for term in known]
     lowest = min((scored.dense for scored in head if scored.dense is not None), default=0.0)
-    numbers: dict[str, int] = {}
+    numbers: dict[str | int, int] = {}
     return Candidates(
         fused=np.array([scored.score for scored in head], dtype=np.float32),
         dense=np.array(
@@ -218,7 +175,7 @@ def _candidates(
         frequencies=counts.frequencies[np.ix_(rows, columns)],
         lengths=counts.lengths[rows] / np.float32(max(statistics.average_length, 1e-9)),
         documents=np.array(
-            [numbers.setdefault(s.chunk.document_id, len(numbers)) for s in head], dtype=np.int64
+            [numbers.setdefault(s.place.document, len(numbers)) for s in head], dtype=np.int64
         ),
-        ordinals=np.array([scored.chunk.ordinal for scored in head], dtype=np.int64),
+        ordinals=np.array([scored.place.ordinal for scored in head], dtype=np.int64),
     )

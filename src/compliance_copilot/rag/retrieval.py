@@ -12,6 +12,7 @@ from opentelemetry.util.types import AttributeValue
 from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.vocabulary import EffectiveConfig, RetrievalMode, ScoredChunk, TenantId
 from compliance_copilot.rag import analysis
+from compliance_copilot.rag.contenders import Contender
 from compliance_copilot.rag.filters import Filter
 from compliance_copilot.rag.fusion import fuse, rank_dense
 from compliance_copilot.rag.ports import Embedder, HybridQuery, RankedLists, VectorIndex
@@ -96,7 +97,8 @@ class Retriever:
                 tenant_id, query, limit=max(CANDIDATES, config.top_k), deadline=request.deadline
             )
         ranked = rank_dense(lists, limit=config.top_k) if basic else _ranked(lists, terms)
-        return Retrieved(ranked[: config.top_k], embedding_tokens=embedded.input_tokens)
+        sources = [found.of(lists.chunks[found.chunk_id]) for found in ranked[: config.top_k]]
+        return Retrieved(sources, embedding_tokens=embedded.input_tokens)
 
 
 def _told(request: RetrievalRequest) -> dict[str, AttributeValue]:
@@ -110,8 +112,8 @@ def _told(request: RetrievalRequest) -> dict[str, AttributeValue]:
     return told
 
 
-def _ranked(lists: RankedLists, terms: Mapping[int, int]) -> list[ScoredChunk]:
+def _ranked(lists: RankedLists, terms: Mapping[int, int]) -> list[Contender]:
     fused = fuse(lists, limit=DEPTH_OF_RERANKING)
-    if lists.statistics is None:
+    if lists.statistics is None or lists.counts is None:
         return fused
     return rerank(terms, fused, lists.statistics, lists.counts)

@@ -1,0 +1,361 @@
+"""One tenant's corpus at one version as plain arrays: what a file holds, and how it is searched.
+
+Rows are chunks in the order of their ids; the text of a chunk is read only when it is asked for.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from compliance_copilot.core.vocabulary import Chunk
+from compliance_copilot.rag import bm25
+from compliance_copilot.rag.contenders import Place
+from compliance_copilot.rag.filters import Facts, Filter, matches, microseconds
+from compliance_copilot.rag.ports import HybridQuery, RankedLists
+from compliance_copilot.rag.ranking import TermStatistics
+from compliance_copilot.rag.scoring import (
+    MARGIN,
+    SPARE_CHUNKS,
+    StoredChunks,
+    ranked_lists,
+    statistics_of,
+)
+from compliance_copilot.storage.database import Row
+from compliance_copilot.storage.vectors import decode_dense, decode_sparse_arrays
+
+Arrays = Mapping[str, NDArray[Any]]
+Rows = NDArray[np.int64]
+_MOST_MASKS = 32
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Postings:
+    """The stored weights of a question's terms, one after another, term by term."""
+
+    terms: Sequence[int]
+    columns: NDArray[np.int64]
+    rows: NDArray[np.int32]
+    weights: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class HotCorpus:
+    """A corpus to be searched; `arrays` are those of `pack`, in memory or in a mapped file."""
+
+    arrays: Arrays
+    masks: dict[Filter, NDArray[np.bool_]] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def chunk_count(self) -> int:
+        """Chunks that the tenant's statistics count."""
+        return int(self.arrays["numbers"][0])
+
+    @cached_property
+    def pinned_length(self) -> float:
+        """The average length that the stored weights were made with."""
+        return float(self.arrays["pinned_length"][0])
+
+    @property
+    def rows(self) -> int:
+        """Chunks that are kept here, those not yet in force included."""
+        return len(self.arrays["lengths"])
+
+    def search(self, query: HybridQuery, *, limit: int, now: datetime) -> RankedLists:
+        """Return both lists over what is in force now."""
+        return self._ranked(query, None, limit, now)
+
+    def score(
+        self, query: HybridQuery, chunk_ids: Sequence[UUID], *, limit: int, now: datetime
+    ) -> RankedLists:
+        """Return both lists over these chunks, as far as they are here and in force now."""
+        return self._ranked(query, chunk_ids, limit, now)
+
+    def has_to_filter(self, query: HybridQuery, documents: int) -> bool:
+        """Tell whether a filter is new here, and more than `documents` have to be looked at."""
+        new = query.filters is not None and query.filters not in self.masks
+        return new and len(self.arrays["document_spans"]) > documents
+
+    def _ranked(
+        self, query: HybridQuery, only: Sequence[UUID] | None, limit: int, now: datetime
+    ) -> RankedLists:
+        postings, frequencies = self._postings(query.terms)
+        statistics = statistics_of(frequencies, self.chunk_count, self.pinned_length)
+        hidden = self._hidden(query.filters, now)
+        if only is None:
+            rows = self._nominations(query, postings, hidden, statistics, limit)
+        else:
+            rows = self._rows(only)
+            rows = rows if hidden is None else rows[~hidden[rows]]
+        ids = self._ids(rows)
+        stored = StoredChunks(
+            ids=ids,
+            chunks=_Chunks(self, ids, rows),
+            places=self._places(rows),
+            dense=self.arrays["vectors"][rows],
+            weights=self._weights(rows, postings),
+            lengths=self.arrays["lengths"][rows],
+            statistics=statistics,
+        )
+        return ranked_lists(query, stored, limit=limit, path="hot")
+
+    def chunk(self, row: int) -> Chunk:
+        """Read one chunk."""
+        own = self._record("chunk", row)
+        document = self._document(int(self.arrays["documents"][row]))
+        headings = tuple(own["headings"])
+        return Chunk(
+            id=UUID(bytes=self.arrays["ids"][row].tobytes()),
+            document_id=document["document_id"],
+            version=document["version"],
+            ordinal=int(self.arrays["ordinals"][row]),
+            start=own["start"],
+            end=own["end"],
+            text=own["text"],
+            title=document["title"],
+            section=headings[-1] if headings else None,
+            page=own["page"],
+            metadata=document["metadata"],
+            headings=headings,
+        )
+
+    def _postings(self, terms: Mapping[int, int]) -> tuple[Postings, dict[int, int]]:
+        known, spans = self.arrays["terms"], self.arrays["spans"]
+        wanted = np.array(sorted(terms), dtype=np.int64)
+        at = np.searchsorted(known, wanted)
+        met = at < len(known)
+        met[met] = known[at[met]] == wanted[met]
+        met[met] = self.arrays["frequencies"][at[met]] > 0
+        at = at[met]
+        frequencies = dict(
+            zip(wanted[met].tolist(), self.arrays["frequencies"][at].tolist(), strict=True)
+        )
+        places = [slice(int(spans[i]), int(spans[i + 1])) for i in at.tolist()]
+        sizes = np.array([s.stop - s.start for s in places], dtype=np.int64)
+        found = Postings(
+            terms=list(frequencies),
+            columns=np.repeat(np.arange(len(places)), sizes),
+            rows=_joined([self.arrays["posted"][s] for s in places], np.int32),
+            weights=_joined([self.arrays["weights"][s] for s in places], np.float32),
+        )
+        return found, frequencies
+
+    def _nominations(
+        self,
+        query: HybridQuery,
+        postings: Postings,
+        hidden: NDArray[np.bool_] | None,
+        statistics: TermStatistics,
+        limit: int,
+    ) -> Rows:
+        asked = query.dense.astype(np.float16).astype(np.float32)
+        dense = self.arrays["vectors"] @ asked
+        sparse = self._bm25(query, postings, statistics)
+        if hidden is not None:
+            dense[hidden], sparse[hidden] = -np.inf, 0.0
+        return np.union1d(_nominated(dense, limit), _nominated(sparse, limit, share=True))
+
+    def _rows(self, ids: Sequence[UUID]) -> Rows:
+        places = self._places_by_id
+        return np.array([places[i.bytes] for i in dict.fromkeys(ids) if i.bytes in places], int)
+
+    @cached_property
+    def _places_by_id(self) -> dict[bytes, int]:
+        raw = self.arrays["ids"].tobytes()
+        return {raw[16 * row : 16 * row + 16]: row for row in range(self.rows)}
+
+    def _bm25(
+        self, query: HybridQuery, postings: Postings, statistics: TermStatistics
+    ) -> NDArray[np.float64]:
+        frequencies = statistics.document_frequencies
+        by_term = bm25.query_weights(query.terms, frequencies, self.chunk_count)
+        asked = np.array([by_term[term] for term in postings.terms], dtype=np.float64)
+        if not len(asked):
+            return np.zeros(self.rows)
+        parts = postings.weights * asked[postings.columns]
+        return np.bincount(postings.rows, parts, self.rows).astype(np.float64, copy=False)
+
+    def _weights(self, rows: Rows, postings: Postings) -> NDArray[np.float32]:
+        found = np.zeros((len(rows), len(postings.terms)), dtype=np.float32)
+        at = np.full(self.rows, -1, dtype=np.int64)
+        at[rows] = np.arange(len(rows))
+        places = at[postings.rows]
+        kept = places >= 0
+        found[places[kept], postings.columns[kept]] = postings.weights[kept]
+        return found
+
+    def _hidden(self, filters: Filter | None, now: datetime) -> NDArray[np.bool_] | None:
+        at = microseconds(now)
+        hidden = None
+        if not self._first_change[0] <= at < self._first_change[1]:
+            hidden = (self.arrays["starts"] > at) | (self.arrays["ends"] <= at)
+        if filters is None:
+            return hidden
+        outside = self._outside(filters)
+        return outside if hidden is None else hidden | outside
+
+    @cached_property
+    def _first_change(self) -> tuple[int, int]:
+        """From when until when every chunk here is in force."""
+        starts, ends = self.arrays["starts"], self.arrays["ends"]
+        return int(starts.max(initial=-(2**62))), int(ends.min(initial=2**62))
+
+    def _outside(self, filters: Filter) -> NDArray[np.bool_]:
+        mask = self.masks.get(filters)
+        if mask is None:
+            count = len(self.arrays["document_spans"]) - 1
+            held = [matches(filters, self._facts(number)) for number in range(count)]
+            mask = ~np.array(held, dtype=np.bool_)[self.arrays["documents"]]
+            if len(self.masks) >= _MOST_MASKS:
+                self.masks.clear()
+            self.masks[filters] = mask
+        return mask
+
+    def _facts(self, number: int) -> Facts:
+        document = self._document(number)
+        return Facts(
+            document["document_id"],
+            _EPOCH + timedelta(microseconds=document["effective_from"]),
+            _EPOCH + timedelta(microseconds=document["created_at"]),
+            document["metadata"],
+        )
+
+    def _document(self, number: int) -> dict[str, Any]:
+        return self._record("document", number)
+
+    def _record(self, kind: str, number: int) -> dict[str, Any]:
+        spans = self.arrays[f"{kind}_spans"]
+        start, end = int(spans[number]), int(spans[number + 1])
+        raw = self.arrays[f"{kind}_records"][start:end].tobytes()
+        record: dict[str, Any] = orjson.loads(raw)
+        return record
+
+    def _ids(self, rows: Rows) -> list[UUID]:
+        raw = self.arrays["ids"][rows].tobytes()
+        return [UUID(bytes=raw[start : start + 16]) for start in range(0, len(raw), 16)]
+
+    def _places(self, rows: Rows) -> list[Place]:
+        numbers, ordinals = self.arrays["documents"][rows], self.arrays["ordinals"][rows]
+        return list(map(Place, numbers.tolist(), ordinals.tolist()))
+
+
+class _Chunks(Mapping[UUID, Chunk]):
+    """The chunks of one search, read when they are asked for."""
+
+    def __init__(self, corpus: HotCorpus, ids: Sequence[UUID], rows: Rows) -> None:
+        self._corpus = corpus
+        self._rows = dict(zip(ids, rows.tolist(), strict=True))
+
+    def __getitem__(self, chunk_id: UUID) -> Chunk:
+        return self._corpus.chunk(self._rows[chunk_id])
+
+    def __iter__(self) -> Iterator[UUID]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+def pack(rows: Sequence[Row]) -> dict[str, NDArray[Any]]:
+    """Return the arrays of the corpus in the rows of `load_corpus`; there must be one or more."""
+    first = rows[0]
+    keys = sorted({(row["document_id"], row["version"]) for row in rows})
+    numbers = {key: number for number, key in enumerate(keys)}
+    documents = [numbers[row["document_id"], row["version"]] for row in rows]
+    by_number = dict(zip(documents, rows, strict=True))
+    return {
+        "numbers": np.array([first["chunk_count"]], dtype=np.int64),
+        "pinned_length": np.array([first["pinned_length"]], dtype=np.float64),
+        "ids": np.frombuffer(b"".join(row["id"].bytes for row in rows), np.uint8).reshape(-1, 16),
+        "vectors": np.stack([decode_dense(row["dense"]) for row in rows]),
+        "lengths": np.array([row["length"] for row in rows], dtype=np.float32),
+        "ordinals": np.array([row["ordinal"] for row in rows], dtype=np.int32),
+        "documents": np.array(documents, dtype=np.int32),
+        "starts": np.array([_instant(row["effective_from"]) for row in rows], dtype=np.int64),
+        "ends": np.array([_instant(row["effective_until"]) for row in rows], dtype=np.int64),
+        **_inverted(rows),
+        **_records("chunk", [_chunk_record(row) for row in rows]),
+        **_records("document", [_document_record(by_number[n]) for n in range(len(keys))]),
+    }
+
+
+def _inverted(rows: Sequence[Row]) -> dict[str, NDArray[Any]]:
+    """Return postings as columns: those of `terms[i]` lie in `posted[spans[i]:spans[i + 1]]`."""
+    sparse = [decode_sparse_arrays(row["sparse"]) for row in rows]
+    terms = np.concatenate([ids for ids, _ in sparse])
+    owners = np.repeat(np.arange(len(rows), dtype=np.int32), [len(ids) for ids, _ in sparse])
+    order = np.argsort(terms, kind="stable")
+    counted = dict(zip(rows[0]["known_terms"] or (), rows[0]["frequencies"] or (), strict=True))
+    # A term that only chunks not yet in force have is not counted, and so not known.
+    known, starts = np.unique(terms[order], return_index=True)
+    return {
+        "terms": known,
+        "spans": np.append(starts, len(terms)).astype(np.int64),
+        "frequencies": np.array([counted.get(t, 0) for t in known.tolist()], dtype=np.int32),
+        "posted": owners[order],
+        "weights": np.concatenate([weights for _, weights in sparse])[order],
+    }
+
+
+def _records(kind: str, records: Sequence[bytes]) -> dict[str, NDArray[Any]]:
+    ends = np.cumsum([0, *map(len, records)], dtype=np.int64)
+    return {
+        f"{kind}_records": np.frombuffer(b"".join(records), dtype=np.uint8),
+        f"{kind}_spans": ends,
+    }
+
+
+def _chunk_record(row: Row) -> bytes:
+    return orjson.dumps(
+        {
+            "start": row["start_offset"],
+            "end": row["end_offset"],
+            "page": row["page"],
+            "headings": row["headings"],
+            "text": row["text"],
+        }
+    )
+
+
+def _document_record(row: Row) -> bytes:
+    return orjson.dumps(
+        {
+            "document_id": row["document_id"],
+            "version": row["version"],
+            "title": row["title"],
+            "metadata": orjson.loads(row["metadata"]),
+            "effective_from": microseconds(row["version_from"]),
+            "created_at": microseconds(row["created_at"]),
+        }
+    )
+
+
+def _instant(at: datetime) -> int:
+    return microseconds(at if at.tzinfo else at.replace(tzinfo=UTC))
+
+
+def _joined(parts: Sequence[NDArray[Any]], kind: type) -> NDArray[Any]:
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=kind)
+
+
+def _nominated(scores: NDArray[Any], limit: int, *, share: bool = False) -> Rows:
+    """Return the rows that could be among the best `limit`: see `scoring.MARGIN`.
+
+    With `share` only scores above 0 count, and the margin is a share of the last one's.
+    """
+    rows = np.flatnonzero(scores > (0.0 if share else -np.inf))
+    if len(rows) > limit:
+        values = scores[rows]
+        last = np.partition(values, len(values) - limit)[len(values) - limit]
+        rows = rows[values >= (last * (1 - MARGIN) if share else last - MARGIN)]
+    if len(rows) > limit + SPARE_CHUNKS:
+        best = np.lexsort((rows, -scores[rows]))[: limit + SPARE_CHUNKS]
+        rows = rows[best]
+    return rows
