@@ -63,6 +63,11 @@ class HotCorpus:
         """The average length that the stored weights were made with."""
         return float(self.arrays["pinned_length"][0])
 
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(array.nbytes for array in self.arrays.values())
+
     @property
     def rows(self) -> int:
         """Chunks that are kept here, those not yet in force included."""

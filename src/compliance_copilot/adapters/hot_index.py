@@ -66,6 +66,11 @@ class HotIndex:
         self._sweeper: asyncio.Task[None] | None = None
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the corpora that this worker has mapped."""
+        return sum(mapped.corpus.nbytes for mapped in self._hot.values())
+
+    @property
     def mapped(self) -> int:
         """How many corpora this worker has mapped."""
         return len(self._hot)
