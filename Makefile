@@ -25,7 +25,7 @@ check: install ## Lint, types, import floors, secrets, fuzzing
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests_check
+	$(BIN)/python -m pytest -q tests_check $$(./scripts/prometheus.sh)
 
 .PHONY: lock
 lock: ## Resolve the newest versions into requirements.lock

@@ -20,6 +20,7 @@ from compliance_copilot.billing.sweeping import sweeping
 from compliance_copilot.core.errors import SetupError
 from compliance_copilot.core.vocabulary import SealedKey
 from compliance_copilot.engines import Engines, Vendor, make_embedder, open_engines, warm
+from compliance_copilot.gateway.scraping import exposed
 from compliance_copilot.orchestrator import (
     ComplianceCopilotSaaS,
     Rooms,
@@ -78,7 +79,7 @@ async def open_served(settings: Settings | None = None) -> AsyncIterator[Service
     """Open the service in a process that serves: it logs in our form and shares its metrics."""
     settings = settings or load_settings()
     with observing.served(settings):
-        async with open_service(settings) as service:
+        async with open_service(settings) as service, exposed(settings.metrics_bind):
             yield service
 
 

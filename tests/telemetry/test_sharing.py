@@ -1,12 +1,16 @@
 """Metrics of several workers are one; what the dead had is gone, what they counted stays."""
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
+from compliance_copilot.core.errors import SetupError
+from compliance_copilot.gateway.scraping import exposed
 from compliance_copilot.observing import served
 from compliance_copilot.settings import load_settings
 from compliance_copilot.telemetry import metrics, sharing
@@ -83,3 +87,30 @@ def test_a_new_start_begins_at_zero_and_a_second_worker_does_not(tmp_path: Path)
             assert value(asked) == 1.0
     with served(settings):
         assert value(asked) is None
+
+
+async def test_an_address_of_its_own_tells_the_metrics_and_nothing_else(folder: Path) -> None:
+    metrics.HTTP_REQUESTS.labels("GET", "/query", "200").inc()
+    address = f"127.0.0.1:{free_port()}"
+    async with exposed(address), httpx.AsyncClient(base_url=f"http://{address}") as client:
+        told = await client.get("/metrics")
+        assert told.status_code == 200
+        assert "copilot_http_requests_total{" in told.text
+        assert (await client.get("/documents")).status_code == 404
+        assert (await client.post("/metrics")).status_code == 404
+
+
+async def test_an_address_that_is_taken_stops_the_start_in_one_line() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(SetupError, match="METRICS_BIND"):
+            async with exposed(address):
+                pass
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

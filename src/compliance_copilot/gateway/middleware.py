@@ -62,7 +62,7 @@ class Door:
                 with acting(Actor("nobody", request_id=str(request_id))):
                     await self._app(scope, receive, send_dressed)
             except ClientDisconnect:
-                served.status = served.status or 499  # the caller is gone: nobody reads a reply
+                pass  # the caller is gone: nobody reads a reply
             except Exception:
                 log.exception("unexpected error", extra={"request_id": str(request_id)})
                 if served.status:
@@ -125,6 +125,7 @@ def _observed(scope: Scope, request_id: str) -> Iterator[_Served]:
             yield served
         finally:
             seconds = time.perf_counter() - began
+            served.status = served.status or 499  # no reply was begun: nobody was there for it
             if traced:
                 _finish(span, scope, facts, served.status)
             _count(scope, served.status, seconds, facts.model_seconds)
@@ -150,7 +151,7 @@ def _finish(span: Span, scope: Scope, facts: requests.RequestFacts, status: int)
     )
     if facts.tenant_id is not None:
         span.set_attribute(tracing.TENANT_KEY, facts.tenant_id)
-    if status >= 500 or status == 0:
+    if status >= 500:
         tracing.fail(span, str(status))
 
 
