@@ -10,7 +10,12 @@ def deployment() -> Deployment:
     """Return how this deployment is named. Raises SetupError for a bad setting."""
     settings = load_settings()
     keys = settings.data_dir / "keys"
-    return Deployment(settings.environment, f"The demo keys lie in {keys}/<tenant_id>.key.")
+    return Deployment(
+        settings.environment,
+        f"The demo keys lie in {keys}/<tenant_id>.key.",
+        most_in_flight=settings.max_requests_in_flight,
+        drain_notice_seconds=settings.drain_notice_seconds,
+    )
 
 
 app = build_application(open_served, deployment)

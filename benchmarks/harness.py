@@ -136,6 +136,8 @@ class Service:
             "ADMIN_API_KEY": ADMIN_KEY,
             "LOAD_EXAMPLES": "false",
             "ENVIRONMENT": "production",
+            "AUDIT_SIGNING_KEY": "5a" * 32,
+            "DRAIN_NOTICE_SECONDS": "0",
             "LOG_LEVEL": "WARNING",
             **self.environment,
         }

@@ -35,6 +35,8 @@ def start(folder: Path, port: int, workers: int) -> subprocess.Popen[bytes]:
         "ADMIN_API_KEY": ADMIN_KEY,
         "LOAD_EXAMPLES": "false",
         "ENVIRONMENT": "production",
+        "AUDIT_SIGNING_KEY": "5a" * 32,
+        "DRAIN_NOTICE_SECONDS": "0",
     }
     command = [sys.executable, "-m", "compliance_copilot.cli", "serve"]
     log = (folder / "service.log").open("w")

@@ -7,8 +7,10 @@ strings, and pydantic casts and checks them. The only reader of the environment 
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import parse_qsl, urlsplit
 
 from dotenv import dotenv_values
 from dynaconf import Dynaconf
@@ -33,6 +35,9 @@ from compliance_copilot.core.vocabulary import (
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 _SHORTEST_SECRETS_KEY = 32
 PLACEHOLDERS = ("sk-your-", "sk-ant-your-", "your-pinecone-", "user:password@localhost")
+_LEAST_LETTERS = 8
+_LOCAL_HOSTS = frozenset({"", "localhost", "127.0.0.1", "::1"})
+_ENCRYPTED_MODES = frozenset({"require", "verify-ca", "verify-full"})
 _SIGNING_KEY = re.compile(r"[0-9a-fA-F]{64}")
 _FIXES = {
     "AUDIT_SIGNING_KEY": "make one with `compliance-copilot audit key`",
@@ -92,6 +97,10 @@ class Settings(BaseModel):
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8000, ge=1, le=65_535)
     workers: int = Field(default=1, ge=1, le=64)
+    max_requests_in_flight: int = Field(default=256, ge=1, le=100_000)
+    """Of one worker; more get 503 before any work."""
+    drain_notice_seconds: float = Field(default=0.0, ge=0, le=60)
+    """Between SIGTERM, when /ready turns to 503, and the end of accepting connections."""
     hot_index_megabytes: int = Field(default=512, ge=0, le=1_000_000)
     """Memory per worker for tenants in use; 0 searches in SQL alone."""
     database_pool_size: int = Field(default=10, ge=1, le=100)
@@ -143,8 +152,10 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _refuse_insecure_production(self) -> Self:
-        if self.environment == "production" and self.debug:
-            raise ValueError("DEBUG: must be false in production")
+        if self.environment == "production":
+            fault = next(insecurities(self), None)
+            if fault is not None:
+                raise ValueError(fault)
         return self
 
     @property
@@ -166,6 +177,34 @@ class Settings(BaseModel):
             max_documents=self.max_documents_per_tenant,
             requests_per_minute=self.max_requests_per_minute,
         )
+
+
+def insecurities(settings: Settings) -> Iterator[str]:
+    """Yield what production is refused for, one line each: variable, fault and fix."""
+    if settings.debug:
+        yield "DEBUG: must be false in production; set DEBUG=false."
+    if settings.audit_signing_key is None:
+        yield (
+            "AUDIT_SIGNING_KEY: production needs one, kept outside the database's host; make it"
+            " with `compliance-copilot audit key`."
+        )
+    key = settings.admin_api_key.get_secret_value() if settings.admin_api_key else ""
+    if key and len(set(key)) < _LEAST_LETTERS:
+        yield "ADMIN_API_KEY: this is no secret; use 32 random characters or leave it unset."
+    for name, url in (
+        ("DATABASE_URL", settings.database_url),
+        ("DATABASE_OWNER_URL", settings.database_owner_url),
+    ):
+        if url is not None and _is_remote_in_clear(url.get_secret_value()):
+            yield f"{name}: a database on another host needs TLS; add ?sslmode=verify-full."
+
+
+def _is_remote_in_clear(url: str) -> bool:
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query))
+    host = options.get("host") or parts.hostname or ""
+    local = host in _LOCAL_HOSTS or host.startswith("/")
+    return not local and options.get("sslmode", "prefer") not in _ENCRYPTED_MODES
 
 
 VARIABLES: tuple[str, ...] = tuple(

@@ -4,9 +4,10 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import httpx
 import orjson
 import pytest
 
@@ -69,6 +70,21 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
     data_dir = tmp_path_factory.mktemp("serve") / "data"
     settings = {"LOAD_EXAMPLES": "true", "API_PORT": str(free_port())}
     return CommandLine(data_dir, settings)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_readiness_flips_before_connections_are_refused(started: CommandLine, workers: str) -> None:
+    with serving(started.having(WORKERS=workers, DRAIN_NOTICE_SECONDS="3")) as (process, _):
+        url = f"http://127.0.0.1:{started.settings['API_PORT']}"
+        assert httpx.get(f"{url}/ready", timeout=60).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        statuses = set()
+        with suppress(httpx.TransportError):  # in the end nobody listens
+            while True:
+                statuses.add(httpx.get(f"{url}/ready").status_code)
+                assert httpx.get(f"{url}/health").status_code == 200
+        assert 503 in statuses
+        assert process.wait(LONGEST_SECONDS) == 0
 
 
 def test_a_taken_port_is_told_in_one_line(new_cli: CommandLine) -> None:

@@ -89,6 +89,9 @@ class Keys:
         self.asked.append(fresh)
         return self.principals.get(secret)
 
+    def knows(self, secret: str) -> bool:
+        return secret in self.principals or secret == PLATFORM_SECRET
+
     def forget(self, principal: Principal) -> None:
         self.forgotten.append(principal)
 

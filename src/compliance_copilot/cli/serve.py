@@ -138,6 +138,8 @@ def _uvicorn_config(
     import uvicorn
     from uvicorn.config import LOGGING_CONFIG
 
+    from compliance_copilot.gateway.connections import BoundedConnection
+
     # Our own lines tell what a person needs; uvicorn's come with LOG_LEVEL=DEBUG.
     logs = deepcopy(LOGGING_CONFIG)
     logs["loggers"]["uvicorn.error"] = {
@@ -145,6 +147,8 @@ def _uvicorn_config(
     }
     return uvicorn.Config(
         application,
+        http=BoundedConnection,
+        ws="none",
         workers=1 if reload else settings.workers,
         reload=reload,
         reload_dirs=[str(PROJECT_ROOT / "src"), str(Path(PROJECT_ROOT))] if reload else None,

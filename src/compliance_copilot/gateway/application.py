@@ -15,6 +15,8 @@ from starlette.responses import Response
 from compliance_copilot.core.errors import CopilotError
 from compliance_copilot.gateway import problems
 from compliance_copilot.gateway.documentation import add_docs
+from compliance_copilot.gateway.draining import noticing
+from compliance_copilot.gateway.guards import Crowd, Patience
 from compliance_copilot.gateway.middleware import Door
 from compliance_copilot.gateway.routes import (
     answers,
@@ -79,6 +81,8 @@ def build_application(
     app.add_exception_handler(CopilotError, problems.on_copilot_error)
     app.add_exception_handler(RequestValidationError, problems.on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_middleware(Patience)
+    app.add_middleware(Crowd, most=lambda: gateway.deployment.most_in_flight)
     app.add_middleware(Door)
     return app
 
@@ -92,7 +96,8 @@ def _lifespan(
         async with open_service() as service:
             gateway.service = service
             try:
-                yield
+                with noticing(gateway, gateway.deployment.drain_notice_seconds):
+                    yield
             finally:
                 gateway.service = None
 

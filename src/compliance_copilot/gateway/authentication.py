@@ -2,13 +2,20 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from math import ceil
 from typing import Annotated, Any
 
 from fastapi import Depends
 from starlette.requests import Request
 
 from compliance_copilot.core.acting import Actor, act_as
-from compliance_copilot.core.errors import Forbidden, NotFound, TenantMismatch, Unauthenticated
+from compliance_copilot.core.errors import (
+    Forbidden,
+    LimitReached,
+    NotFound,
+    TenantMismatch,
+    Unauthenticated,
+)
 from compliance_copilot.core.vocabulary import Principal, Scope, TenantId
 from compliance_copilot.gateway.problems import request_id_of
 from compliance_copilot.gateway.state import gateway_of, service_of, working_service_of
@@ -61,13 +68,26 @@ async def identified(request: Request, *, fresh: bool) -> Principal:
         raise _unauthenticated(request, "The request carries no API key.")
     if len(secret) > _LONGEST_KEY:
         raise _unauthenticated(request, "The API key is not valid.")
+    attempts, address = gateway_of(request).attempts, _address(request)
+    wait = attempts.wait_seconds(address)
+    if wait and not service.keys.knows(secret):
+        raise LimitReached(
+            "Too many keys from this address were not valid.",
+            limit="failed_authentications",
+            retry_after_seconds=ceil(wait),
+        )
     principal = await service.keys.identify(secret, fresh=fresh)
     if principal is None:
+        attempts.note(address)
         raise _unauthenticated(request, "The API key is unknown, revoked or expired.")
     if principal.tenant_id is not None:
         requests.note_tenant(principal.tenant_id)
     act_as(_actor(request, principal))
     return principal
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 def _actor(request: Request, principal: Principal) -> Actor:

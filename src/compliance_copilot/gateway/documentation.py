@@ -46,7 +46,7 @@ _REQUEST_ID = {
     "schema": {"type": "string", "format": "uuid"},
 }
 _BODY_ERRORS = (400, 408, 413, 415, 422)
-_KEY_ERRORS = (401, 403, 503)
+_KEY_ERRORS = (401, 403, 429, 503)
 _IDEMPOTENCY = {
     "name": "Idempotency-Key",
     "in": "header",

@@ -96,6 +96,8 @@ def _dress(message: Message, path: str, request_id: str) -> None:
     headers.setdefault("X-Request-ID", request_id)
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "no-referrer"
+    headers["X-Frame-Options"] = "DENY"
+    headers["Cross-Origin-Resource-Policy"] = "same-origin"
     if path == DOCS_PATH or path.startswith(f"{DOCS_PATH}/"):
         headers["Content-Security-Policy"] = _DOCS_POLICY
     else:

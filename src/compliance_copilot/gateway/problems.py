@@ -46,7 +46,7 @@ _OF_STATUS = {400: "malformed_request", 404: "not_found", 405: "method_not_allow
     413: "payload_too_large",
     415: "unsupported_media_type",
 }
-_UNAUTHENTICATED, _LIMITED, _INTERNAL = 401, 429, 500
+_UNAUTHENTICATED, _TOO_SLOW, _LIMITED, _INTERNAL = 401, 408, 429, 500
 _RETRY_LATER = (429, 503)
 _OWN_MEMBERS = frozenset({"type", "code", "title", "status", "detail", "request_id"})
 _SPOKEN_OF_SERVER_ERRORS = frozenset(
@@ -149,6 +149,8 @@ def _headers(status: int, facts: Mapping[str, object]) -> dict[str, str]:
         headers["Retry-After"] = str(max(1, ceil(wait)))
     elif status in _RETRY_LATER:
         headers["Retry-After"] = "1"
+    if status == _TOO_SLOW:
+        headers["Connection"] = "close"  # the rest of the body is not waited for
     if status == _UNAUTHENTICATED:
         headers["WWW-Authenticate"] = "Bearer"
     if status == _LIMITED:

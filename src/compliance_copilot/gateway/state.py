@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from starlette.requests import Request
 
 from compliance_copilot.core.errors import NotInitialized, StoreUnavailable
+from compliance_copilot.gateway.attempts import FailedAttempts
 
 if TYPE_CHECKING:
     from compliance_copilot.orchestrator import Service
@@ -22,6 +23,8 @@ class Deployment:
 
     environment: str = "development"
     key_hint: str | None = None
+    most_in_flight: int = 256
+    drain_notice_seconds: float = 0.0
 
 
 class Gateway:
@@ -32,6 +35,8 @@ class Gateway:
         self._deployment: Deployment | None = None
         self.version = version
         self.service: Service | None = None
+        self.attempts = FailedAttempts()
+        self.draining = False
 
     @property
     def deployment(self) -> Deployment:

@@ -17,6 +17,7 @@ from compliance_copilot.core.errors import DeadlineExceeded, SetupError, StoreUn
 from compliance_copilot.core.vocabulary import TenantId
 from compliance_copilot.storage import audit, vectors
 from compliance_copilot.storage.migrations.routines import SEARCH_PATH
+from compliance_copilot.storage.slots import Slots
 
 Row: TypeAlias = Any  # asyncpg.Record: columns by name, untyped in the driver
 Connection: TypeAlias = Any  # asyncpg's pool proxy, equally untyped
@@ -59,6 +60,7 @@ class Database:
     ) -> None:
         self._pool = pool
         self._anchor = anchor
+        self._slots = Slots(max(1, pool.get_max_size() // 2))
 
     async def call(
         self,
@@ -71,22 +73,24 @@ class Database:
 
         The function enters the tenant in its first line (see `migrations/sql`).
         """
-        return await self._fetch(statement, (tenant_id, *arguments), deadline)
+        timeout = deadline.remaining_seconds() if deadline else _DEFAULT_TIMEOUT_SECONDS
+        with _named_failures():
+            async with asyncio.timeout(timeout), self._slots.one_of(tenant_id):
+                return await self._fetch(statement, (tenant_id, *arguments))
 
     async def call_platform(
         self, statement: LiteralString, *arguments: object, deadline: Deadline | None = None
     ) -> list[Row]:
         """Run one statement outside of any tenant: no protected row is visible."""
-        return await self._fetch(statement, arguments, deadline)
-
-    async def _fetch(
-        self, statement: str, arguments: tuple[object, ...], deadline: Deadline | None
-    ) -> list[Row]:
         timeout = deadline.remaining_seconds() if deadline else _DEFAULT_TIMEOUT_SECONDS
         with _named_failures():
-            async with asyncio.timeout(timeout), self._pool.acquire() as connection:
-                rows: list[Row] = await connection.fetch(statement, *arguments)
-                return rows
+            async with asyncio.timeout(timeout):
+                return await self._fetch(statement, arguments)
+
+    async def _fetch(self, statement: str, arguments: tuple[object, ...]) -> list[Row]:
+        async with self._pool.acquire() as connection:
+            rows: list[Row] = await connection.fetch(statement, *arguments)
+            return rows
 
     @asynccontextmanager
     async def transaction(
@@ -100,6 +104,7 @@ class Database:
         with _named_failures(), audit.noting() as appended:
             async with (
                 asyncio.timeout(timeout),
+                self._slots.one_of(tenant_id),
                 self._pool.acquire() as connection,
                 connection.transaction(),
             ):

@@ -140,6 +140,15 @@ class KeyRing:
             return self._known[presented]
         return await self._look_up(presented)
 
+    def knows(self, secret: str) -> bool:
+        """Tell from memory whether this process has met the key as a valid one, or it is none
+        that the database would be asked about.
+        """
+        presented = hash_of(secret)
+        if self._platform_hash and hmac.compare_digest(presented, self._platform_hash):
+            return True
+        return presented in self._known or not is_well_formed(secret)
+
     def forget(self, principal: Principal) -> None:
         """Drop a principal from memory: admission found the key revoked."""
         self._known.pop(principal.key_hash or b"", None)

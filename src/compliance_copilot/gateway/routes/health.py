@@ -43,6 +43,9 @@ async def ready(request: Request) -> Response:
     if service is None:
         part = {"status": "down", "detail": NOT_STARTED}
         return json_reply({"status": "down", "components": {"service": part}}, status=503)
+    if gateway_of(request).draining:
+        part = {"status": "down", "detail": "It is leaving; what is under way is finished."}
+        return json_reply({"status": "down", "components": {"service": part}}, status=503)
     readiness = await service.status()
     return json_reply(
         {"status": readiness.status, "components": readiness.components},

@@ -1,0 +1,168 @@
+"""What is refused before any work: crowds, slow senders, guesses of keys."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from compliance_copilot.core.vocabulary import Scope
+from compliance_copilot.gateway import attempts, connections, guards
+from compliance_copilot.gateway.application import build_application
+from compliance_copilot.gateway.attempts import FailedAttempts
+from compliance_copilot.gateway.connections import BoundedConnection
+from compliance_copilot.gateway.state import Deployment
+from compliance_copilot.tenancy.keys import make_secret
+
+
+@pytest.fixture
+async def address(application: FastAPI) -> AsyncIterator[tuple[str, int]]:
+    """The application behind a real socket, with the connections that `serve` uses."""
+    config = uvicorn.Config(
+        application, port=0, http=BoundedConnection, ws="none", log_config=None, lifespan="on"
+    )
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server._serve())
+    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+        await asyncio.sleep(0.01)
+    yield server.servers[0].sockets[0].getsockname()[:2]
+    server.should_exit = True
+    await serving
+
+
+async def dripped(address: tuple[str, int], start: bytes, drop: bytes) -> bytes:
+    """Send a start, then a drop again and again until the service has had enough."""
+    reader, writer = await asyncio.open_connection(*address)
+    heard = b""
+    try:
+        writer.write(start)
+        while not reader.at_eof():
+            writer.write(drop)
+            await writer.drain()
+            try:
+                async with asyncio.timeout(0.05):
+                    heard += await reader.read(65536)
+            except TimeoutError:
+                continue
+    except ConnectionError:
+        pass
+    finally:
+        writer.close()
+    return heard
+
+
+async def test_a_head_that_drips_is_cut(
+    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
+    async with asyncio.timeout(15):
+        heard = await dripped(address, b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"a")
+    assert heard == b""
+    async with httpx.AsyncClient(base_url=f"http://{address[0]}:{address[1]}") as client:
+        for _ in range(3):  # a connection that is kept alive is not cut
+            assert (await client.get("/health")).status_code == 200
+            await asyncio.sleep(0.2)
+
+
+async def test_a_head_without_an_end_is_told_its_limit(address: tuple[str, int]) -> None:
+    async with asyncio.timeout(15):
+        heard = await dripped(address, b"GET / HTTP/1.1\r\nX-Long: ", b"a" * 20_000)
+    assert heard == b"" or heard.startswith(b"HTTP/1.1 431")
+
+
+async def test_a_body_that_drips_is_cut_with_408_and_a_whole_one_is_not(
+    address: tuple[str, int], key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guards, "BODY_SECONDS", 0.3)
+    head = (
+        f"POST /query HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
+    )
+    async with asyncio.timeout(15):
+        heard = await dripped(address, head.encode(), b" ")
+    assert heard.startswith(b"HTTP/1.1 408")
+    assert b"request_timeout" in heard
+    async with httpx.AsyncClient(base_url=f"http://{address[0]}:{address[1]}") as client:
+        reply = await client.post(
+            "/query", json={"query": "a?"}, headers={"Authorization": f"Bearer {key}"}
+        )
+        assert reply.status_code == 200
+
+
+async def test_more_at_once_than_fit_are_sent_away_and_the_others_served(service: Any) -> None:
+    inside, leave = asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def open_service() -> AsyncIterator[Any]:
+        yield service
+
+    async def slow(*_: Any, **__: Any) -> list[Any]:
+        inside.set()
+        await leave.wait()
+        return []
+
+    service.copilot.documents.list = slow
+    application = build_application(open_service, lambda: Deployment(most_in_flight=1))
+    headers = {"Authorization": f"Bearer {service.keys.add('acme_corp')}"}
+    transport = httpx.ASGITransport(application, raise_app_exceptions=False)
+    async with (
+        application.router.lifespan_context(application),
+        httpx.AsyncClient(transport=transport, base_url="http://c", headers=headers) as client,
+    ):
+        first = asyncio.create_task(client.get("/documents"))
+        await inside.wait()
+        asked = len(service.keys.asked)
+        refused = await client.get("/whoami")
+        assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+        assert refused.headers["Retry-After"] == "1"
+        assert len(service.keys.asked) == asked  # nobody was looked up for it
+        assert (await client.get("/health")).status_code == 200
+        leave.set()
+        assert (await first).status_code == 200
+        assert (await client.get("/whoami")).status_code == 200
+
+
+async def test_guesses_of_keys_stop_reaching_the_database_and_known_keys_still_work(
+    anonymous: httpx.AsyncClient, service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = anonymous._transport.app.state.gateway
+    gateway.attempts = FailedAttempts(most=3)
+    for _ in range(3):
+        reply = await anonymous.get("/whoami", headers={"X-API-Key": make_secret()})
+        assert reply.status_code == 401
+    asked = len(service.keys.asked)
+    reply = await anonymous.get("/whoami", headers={"X-API-Key": make_secret()})
+    assert (reply.status_code, reply.json()["limit"]) == (429, "failed_authentications")
+    assert int(reply.headers["Retry-After"]) > 0
+    assert len(service.keys.asked) == asked
+    known = service.keys.add("acme_corp", Scope.QUERY)
+    assert (await anonymous.get("/whoami", headers={"X-API-Key": known})).status_code == 200
+
+
+def test_failures_are_forgotten_after_their_window_and_addresses_beyond_the_most() -> None:
+    counts = FailedAttempts(most=1, window_seconds=0.0)
+    counts.note("10.0.0.1")
+    assert counts.wait_seconds("10.0.0.1") == 0
+    counts = FailedAttempts(most=1)
+    counts.note("2001:db8::1")
+    assert counts.wait_seconds("2001:db8::2") > 0  # the same network
+    assert counts.wait_seconds("2001:db8:1::1") == 0
+    for number in range(attempts.MOST_ADDRESSES + 1):
+        counts.note(f"host-{number}")
+    assert len(counts._counts) == attempts.MOST_ADDRESSES
+    assert counts.wait_seconds("2001:db8::1") == 0
+
+
+async def test_a_service_that_leaves_is_not_ready_and_still_alive(
+    anonymous: httpx.AsyncClient, key: str
+) -> None:
+    assert (await anonymous.get("/ready")).status_code == 200
+    anonymous._transport.app.state.gateway.draining = True
+    assert (await anonymous.get("/ready")).status_code == 503
+    assert (await anonymous.get("/health")).status_code == 200
+    headers = {"Authorization": f"Bearer {key}"}
+    assert (await anonymous.get("/whoami", headers=headers)).status_code == 200

@@ -1,0 +1,45 @@
+"""A tenant's burst leaves connections for the others."""
+
+import asyncio
+
+from compliance_copilot.core.vocabulary import TenantId
+from compliance_copilot.storage.database import Database
+
+NOISY, QUIET = TenantId("noisy"), TenantId("quiet")
+
+
+async def test_a_tenant_with_a_burst_never_takes_the_whole_pool(database: Database) -> None:
+    release, held = asyncio.Event(), 0
+
+    async def hold() -> None:
+        nonlocal held
+        async with database.transaction(NOISY):
+            held += 1
+            await release.wait()
+
+    burst = [asyncio.create_task(hold()) for _ in range(20)]
+    while held < 2:  # noqa: ASYNC110 - half of the pool; two tasks move it
+        await asyncio.sleep(0.01)
+    for _ in range(3):
+        async with database.transaction(QUIET) as connection:
+            assert await connection.fetchval("SELECT 1") == 1
+    assert held == 2
+    release.set()
+    await asyncio.gather(*burst)
+    assert held == 20
+    assert database._slots._rooms == {}
+
+
+async def test_a_burst_that_is_cancelled_gives_its_slots_back(database: Database) -> None:
+    async def hold() -> None:
+        async with database.transaction(NOISY):
+            await asyncio.sleep(60)
+
+    burst = [asyncio.create_task(hold()) for _ in range(8)]
+    await asyncio.sleep(0.05)
+    for task in burst:
+        task.cancel()
+    await asyncio.gather(*burst, return_exceptions=True)
+    async with database.transaction(NOISY) as connection:
+        assert await connection.fetchval("SELECT 1") == 1
+    assert database._slots._rooms == {}
