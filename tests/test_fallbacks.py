@@ -29,7 +29,9 @@ async def hosted(settings: Settings, standin: RunningProvider) -> AsyncIterator[
     update = {
         "openai_api_key": SecretStr("sk-test"),
         "openai_base_url": standin.openai_url,
-        "query_timeout_seconds": 10.0,
+        "anthropic_api_key": SecretStr("sk-ant-test"),
+        "anthropic_base_url": standin.url,
+        "query_timeout_seconds": 2.5,
     }
     async with open_service(settings.model_copy(update=update)) as service:
         await make_customer(service, "acme", config={"model_tier": "gpt-4"})
@@ -55,38 +57,72 @@ async def test_a_vendor_that_answers_is_one_row_with_its_tokens(
 
 
 @pytest.mark.parametrize(
-    ("mode", "options", "reason"),
+    ("mode", "options", "reason", "calls", "state"),
     [
-        ("500", {}, "server_error"),
-        ("503", {}, "server_error"),
-        ("429", {}, "rate_limited"),
-        ("blackhole", {}, "timeout"),
-        ("cut", {"after_bytes": 40}, "connect"),
-        ("cut", {"after_bytes": 600}, "interrupted"),
+        ("500", {}, "server_error", 2, "settled"),
+        ("503", {"seconds": 60}, "server_error", 1, "settled"),
+        ("429", {"seconds": 60}, "rate_limited", 1, "settled"),
+        ("blackhole", {}, "timeout", 1, "interrupted"),
+        ("cut", {"after_bytes": 40}, "interrupted", 1, "interrupted"),
+        ("cut", {"after_bytes": 600}, "interrupted", 1, "settled"),
     ],
 )
-async def test_a_vendor_that_fails_hands_over_and_both_attempts_are_rows(
-    hosted: Service, standin: RunningProvider, mode: str, options: dict, reason: str
+async def test_a_vendor_that_fails_hands_over_and_every_attempt_is_a_row(
+    hosted: Service,
+    standin: RunningProvider,
+    mode: str,
+    options: dict,
+    reason: str,
+    calls: int,
+    state: str,
 ) -> None:
     standin.fault(mode, **options)
     before = len(standin.calls())
     reply = await hosted.copilot.query("acme", QUESTION)
     assert reply.outcome is Outcome.ANSWERED
     assert reply.metadata.model == "extractive"
-    assert reply.metadata.fallback == {
-        "requested": "gpt-4",
-        "answered": "extractive",
-        "reason": reason,
-    }
-    assert await rows(hosted) == [
-        (1, "openai", "settled", reason, False),
-        (2, "local", "settled", "answered", True),
+    fallback = dict(reply.metadata.fallback)
+    tried = fallback.pop("attempts")
+    assert fallback == {"requested": "gpt-4", "answered": "extractive", "reason": reason}
+    assert [(t["provider"], t["outcome"]) for t in tried] == [
+        *[("openai", reason)] * calls,
+        ("local", "ok"),
     ]
-    assert len(standin.calls()) == before + 1, "no second paid call"
+    failed = [(n, "openai", state, reason, False) for n in range(1, calls + 1)]
+    assert await rows(hosted) == [*failed, (calls + 1, "local", "settled", "answered", True)]
+    assert len(standin.calls()) == before + calls, "what may have cost something is not repeated"
     summary = await hosted.copilot.metrics("acme")
     assert (summary.total_queries, summary.successful_queries, summary.open_events) == (1, 1, 0)
     sums = await hosted.tenants._database.call("acme", "SELECT * FROM verify_sums($1)")
     assert sums == []
+
+
+async def test_a_dead_vendor_costs_the_first_few_questions_their_wait_and_no_more(
+    hosted: Service, standin: RunningProvider
+) -> None:
+    standin.fault("blackhole")
+    before = len(standin.calls())
+    reasons = [
+        (await hosted.copilot.query("acme", QUESTION)).metadata.fallback["reason"] for _ in range(5)
+    ]
+    assert reasons == ["timeout"] * 3 + ["breaker_open"] * 2
+    assert len(standin.calls()) == before + 3
+    assert (await rows(hosted))[-1] == (1, "local", "settled", "answered", True)
+    generation = (await hosted.status()).components["generation"]
+    assert (generation.status, "openai" in generation.detail) == ("limited", True)
+
+
+async def test_the_second_of_a_chain_answers_with_a_reservation_of_its_own(
+    hosted: Service, standin: RunningProvider
+) -> None:
+    standin.fault("401", path="/v1/chat/completions")
+    await hosted.config.update_tenant_config("acme", fallback=["claude"])
+    reply = await hosted.copilot.query("acme", QUESTION)
+    assert (reply.metadata.model, reply.metadata.fallback["reason"]) == ("claude", "auth")
+    assert [(row[1], row[3]) for row in await rows(hosted)] == [
+        ("openai", "auth"),
+        ("anthropic", "answered"),
+    ]
 
 
 async def test_an_answer_without_a_verifiable_sentence_is_paid_and_replaced(

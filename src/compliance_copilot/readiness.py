@@ -7,6 +7,7 @@ from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.errors import CopilotError
 from compliance_copilot.core.vocabulary import Operation
 from compliance_copilot.orchestrator import Component, Readiness
+from compliance_copilot.rag.breaker import Breakers, State
 from compliance_copilot.rag.ports import Embedder
 from compliance_copilot.settings import Settings
 from compliance_copilot.storage.database import Database
@@ -41,6 +42,15 @@ class Readying:
     settings: Settings
     database: Database
     embedder: Embedder
+    breakers: Breakers
+
+    def resting(self) -> list[str]:
+        """Name the providers and models of ours that are not called for now."""
+        return [
+            f"{provider} {model}"
+            for (provider, model, scope), state in self.breakers.states().items()
+            if state is State.OPEN and not scope
+        ]
 
     async def look(self) -> Readiness:
         """Return the state of every part; the database is asked, within two seconds."""
@@ -87,7 +97,11 @@ class Readying:
             if getattr(self.settings, KEYS[name]) is not None
             and self.settings.generation_provider in {"auto", name}
         ]
-        return Component("ready", ", ".join([*with_key, "extractive (local)"]))
+        names = ", ".join([*with_key, "extractive (local)"])
+        resting = ", ".join(self.resting())
+        if resting:
+            return Component("limited", f"{names}; did not answer and rest: {resting}")
+        return Component("ready", names)
 
     def _placeholders(self) -> Component:
         names = ", ".join(self.settings.unset_placeholders)

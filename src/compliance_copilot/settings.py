@@ -77,6 +77,7 @@ class Settings(BaseModel):
     max_concurrent_requests: int = Field(default=5, ge=1)
     max_documents_per_tenant: int = Field(default=10_000, ge=0)
     query_timeout_seconds: float = Field(default=30.0, gt=0)
+    stream_drain_seconds: float = Field(default=30.0, ge=0)
     ingest_timeout_seconds: float = Field(default=300.0, gt=0)
 
     generation_provider: Literal["auto", "openai", "anthropic", "extractive"] = "auto"

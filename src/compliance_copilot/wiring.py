@@ -28,11 +28,13 @@ from compliance_copilot.orchestrator import (
     Timeouts,
 )
 from compliance_copilot.rag.answers import AnswerStore
+from compliance_copilot.rag.breaker import Breakers
 from compliance_copilot.rag.documents import DocumentStore
 from compliance_copilot.rag.generation import Answerer
 from compliance_copilot.rag.ingestion import Ingestion
 from compliance_copilot.rag.links import Links, OwnGenerator, Seat
 from compliance_copilot.rag.ports import Generator
+from compliance_copilot.rag.resilience import Resilient
 from compliance_copilot.rag.retrieval import Retriever
 from compliance_copilot.readiness import KEYS, Readying, missing_reason
 from compliance_copilot.settings import PROJECT_ROOT, Settings, load_settings
@@ -113,6 +115,7 @@ async def open_service(settings: Settings | None = None) -> AsyncIterator[Servic
         await stack.enter_async_context(sweeping(database, metering))
         samples = [partial(observing.sample_stores, engines.index, journal)]
         await stack.enter_async_context(observing.sampling(database, samples))
+        stack.push_async_callback(service.copilot.aclose)
         await bootstrap.first_start(service, database, settings)
         yield service
 
@@ -182,7 +185,11 @@ def _assemble(
         config=config,
         skipped=skipped,
     )
-    timeouts = Timeouts(settings.query_timeout_seconds, settings.ingest_timeout_seconds)
+    timeouts = Timeouts(
+        settings.query_timeout_seconds,
+        settings.ingest_timeout_seconds,
+        settings.stream_drain_seconds,
+    )
     admin = settings.admin_api_key
     return Service(
         copilot=ComplianceCopilotSaaS(rooms, timeouts),
@@ -191,7 +198,7 @@ def _assemble(
         provider_keys=own_keys,
         config=config,
         audit=AuditLog(database, checkpoints),
-        status=Readying(settings, database, embedder).look,
+        status=Readying(settings, database, embedder, rooms.answerer.breakers).look,
         skipped=skipped,
     )
 
@@ -203,7 +210,8 @@ def _answerer(
         tier: Seat(answering.provider, answering.model, _without_key(settings, answering.provider))
         for tier, answering in prices.tiers.items()
     }
-    return Answerer(Links(seats, engines.generators, _own(engines.vendors, own_keys)))
+    links = Links(seats, engines.generators, _own(engines.vendors, own_keys))
+    return Answerer(links, Resilient(Breakers()))
 
 
 def _without_key(settings: Settings, provider: str) -> str:

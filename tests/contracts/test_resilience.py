@@ -12,7 +12,7 @@ from compliance_copilot.adapters.extractive_generator import ExtractiveGenerator
 from compliance_copilot.adapters.openai_generator import OpenAIGenerator
 from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.errors import BudgetExhausted, DeadlineExceeded, ModelUnavailable
-from compliance_copilot.core.vocabulary import DraftSentence
+from compliance_copilot.core.vocabulary import DraftSentence, ModelTier
 from compliance_copilot.rag.attempting import Link, Settled
 from compliance_copilot.rag.breaker import BreakerPolicy, Breakers, State
 from compliance_copilot.rag.ports import GenerationRequest
@@ -22,7 +22,7 @@ from tests.standins.running import RunningProvider
 from tests.unit.sources import source
 
 SOURCES = [source("Backups of customer data are kept for 35 days.")]
-LOCAL = Link(ExtractiveGenerator(), "extractive-1")
+LOCAL = Link(ModelTier.EXTRACTIVE, ExtractiveGenerator(), "extractive-1")
 
 
 def request(link: Link) -> GenerationRequest:
@@ -40,15 +40,15 @@ class Rows:
     settled: dict[int, Settled] = field(default_factory=dict)
     refuse_after: int = 99
 
-    async def begin(self, provider: str, model: str) -> int:
+    async def begin(self, link: Link) -> None:
         if len(self.begun) >= self.refuse_after:
             raise BudgetExhausted(limit="monthly_budget_usd")
-        self.begun.append((provider, model, self.calls()))
-        return len(self.begun) - 1
+        self.begun.append((link.generator.provider, link.model, self.calls()))
 
-    async def settle(self, attempt: int, settled: Settled) -> None:
-        assert attempt not in self.settled
-        self.settled[attempt] = settled
+    def ended(self, link: Link, settled: Settled) -> None:
+        assert (link.generator.provider, link.model) == self.begun[-1][:2]
+        assert len(self.begun) - 1 not in self.settled
+        self.settled[len(self.begun) - 1] = settled
 
     @property
     def outcomes(self) -> list[str]:
@@ -62,7 +62,7 @@ async def links(provider: RunningProvider) -> AsyncIterator[list[Link]]:
     anthropic = AnthropicGenerator("sk-y", base_url=provider.url)
     await openai.warm()
     await anthropic.warm()
-    yield [Link(openai, "gpt"), Link(anthropic, "claude"), LOCAL]
+    yield [Link(ModelTier.GPT4, openai, "gpt"), Link(ModelTier.CLAUDE, anthropic, "claude"), LOCAL]
     await openai.aclose()
     await anthropic.aclose()
 
@@ -82,19 +82,25 @@ async def answered(
     by: Resilient | None = None,
     *,
     seconds: float = 5,
-    streamed: bool = False,
 ) -> Finished:
-    items = [
-        item
-        async for item in (by or resilient()).generate(
-            chain, request, rows, deadline=Deadline.after(seconds), streamed=streamed
-        )
-    ]
-    assert isinstance(items[-1], Finished)
-    assert [item.text for item in items[:-1] if isinstance(item, DraftSentence)] == [
-        "Backups of customer data are kept for 35 days."
-    ]
-    return items[-1]
+    drafted: list[str] = []
+    stream = (by or resilient()).generate(chain, request, rows, deadline=Deadline.after(seconds))
+    async for item in stream:
+        if isinstance(item, Link):
+            drafted.clear()  # what an attempt before had drafted was in vain
+        elif isinstance(item, DraftSentence):
+            drafted.append(item.text)
+        else:
+            assert drafted == ["Backups of customer data are kept for 35 days."]
+            return item
+    raise AssertionError
+
+
+async def first_sentence(stream: AsyncIterator[object]) -> DraftSentence:
+    assert isinstance(await anext(stream), Link)
+    item = await anext(stream)
+    assert isinstance(item, DraftSentence)
+    return item
 
 
 async def test_a_healthy_provider_is_called_once(links: list[Link], rows: Rows) -> None:
@@ -136,7 +142,7 @@ async def test_each_fault_falls_back_with_one_row_for_each_call(
 
 async def test_nobody_at_the_address_falls_back(rows: Rows, unused_tcp_port: int) -> None:
     gone = OpenAIGenerator("sk-x", base_url=f"http://127.0.0.1:{unused_tcp_port}/v1")
-    done = await answered([Link(gone, "gpt"), LOCAL], rows)
+    done = await answered([Link(ModelTier.GPT4, gone, "gpt"), LOCAL], rows)
     assert rows.outcomes == ["connect", "connect", "ok"]
     assert done.link is LOCAL
     await gone.aclose()
@@ -221,8 +227,10 @@ async def test_after_visible_output_there_is_no_other_attempt(
     rows.settled.clear()
     after = len("".join(before_the_end)) + 20
     provider.fault("cut", path="/v1/chat/completions", after_bytes=after)
-    stream = resilient().generate(links, request, rows, deadline=Deadline.after(5), streamed=True)
-    assert isinstance(await anext(stream), DraftSentence)
+    stream = resilient().generate(
+        links, request, rows, deadline=Deadline.after(5), shown=lambda: True
+    )
+    await first_sentence(stream)
     with pytest.raises(ModelUnavailable) as caught:
         await anext(stream)
     assert caught.value.facts["reason"] == "interrupted"
@@ -237,8 +245,10 @@ async def test_a_reader_who_leaves_has_his_row_settled(
     links: list[Link], rows: Rows, provider: RunningProvider
 ) -> None:
     provider.fault("drip", seconds=0.01)
-    stream = resilient().generate(links, request, rows, deadline=Deadline.after(5), streamed=True)
-    assert isinstance(await anext(stream), DraftSentence)
+    stream = resilient().generate(
+        links, request, rows, deadline=Deadline.after(5), shown=lambda: True
+    )
+    await first_sentence(stream)
     await stream.aclose()
     assert rows.outcomes == ["interrupted"]
     assert rows.settled[0].estimated

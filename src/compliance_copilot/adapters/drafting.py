@@ -17,6 +17,7 @@ from compliance_copilot.core.vocabulary import DraftSentence, GenerationEnd, Usa
 T = TypeVar("T")
 _BYTES_PER_TOKEN = 4
 _STATUS_REASONS = {401: "auth", 403: "auth", 408: "timeout", 429: "rate_limited", 404: "model"}
+_NO_CONNECTION = ("ConnectError", "ConnectTimeout")  # each package brings a transport of its own
 _MOST_RETRY_AFTER_SECONDS = 3600.0
 
 
@@ -155,9 +156,10 @@ def _reason(error: Exception, sdk: Sdk, progress: Progress) -> str:
         return "schema_refused"
     if isinstance(error, (BadDraftError, ValueError)):
         return "bad_response"
-    begun = progress.response_id is not None or progress.received
     if isinstance(error, sdk.APIConnectionError):
-        return "interrupted" if begun else "connect"
+        # Once a connection stood, the request may have been worked on and charged.
+        refused = type(error.__cause__).__name__ in _NO_CONNECTION
+        return "connect" if refused else "interrupted"
     if isinstance(error, sdk.APIError):
         return "server_error"
     # What the transport raises while a stream is read is not wrapped by every package.

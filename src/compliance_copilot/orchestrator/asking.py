@@ -1,17 +1,20 @@
-"""The way of an admitted question: evidence, answer, settlement."""
+"""The way of an admitted question: evidence, answer, settlement.
 
-from collections.abc import Callable
+Streamed or not, this is the one way; a stream is somebody who listens (`tell`).
+"""
+
 from dataclasses import dataclass
 
 from compliance_copilot.billing.metering import Meter
 from compliance_copilot.core.errors import InvalidRequest
+from compliance_copilot.core.events import Done, Sources, Tell
 from compliance_copilot.core.replies import query_body
-from compliance_copilot.core.vocabulary import ModelTier, Permit, QueryReply, Reservation
+from compliance_copilot.core.vocabulary import Permit, QueryReply
+from compliance_copilot.orchestrator.attempts import LedgerAttempts
 from compliance_copilot.orchestrator.embedding import Embedding
-from compliance_copilot.orchestrator.replying import query_reply, settlement_of
+from compliance_copilot.orchestrator.replying import query_reply
 from compliance_copilot.orchestrator.reservations import Reservations
 from compliance_copilot.orchestrator.rooms import Rooms
-from compliance_copilot.rag.generation import Attempt
 from compliance_copilot.rag.retrieval import RetrievalRequest
 from compliance_copilot.tenancy.admission import Planner
 
@@ -32,20 +35,34 @@ class Asking:
             return self.embedding.for_question(question)
         return self.reservations.for_question(question)
 
-    async def answer(self, permit: Permit, question: str, meter: Meter) -> QueryReply:
-        """Return the settled reply to a question."""
+    async def answer(self, permit: Permit, question: str, meter: Meter, tell: Tell) -> QueryReply:
+        """Return the settled reply to a question; `tell` hears of it on the way."""
+        reserve = self.reservations.on_tier(permit.config, question)
+        attempts = LedgerAttempts(meter, permit, reserve)
+        try:
+            reply = await self._answered(permit, question, attempts, tell)
+        except BaseException:
+            # What an attempt used is known better here than where the request ends.
+            if attempts.pending is not None:
+                await meter.settle(attempts.pending)
+            raise
+        tell(Done(reply))
+        return reply
+
+    async def _answered(
+        self, permit: Permit, question: str, attempts: LedgerAttempts, tell: Tell
+    ) -> QueryReply:
+        meter = attempts.meter
         found = await self.embedding.retriever(meter).retrieve(
             permit.tenant_id, retrieval_request(permit, question)
         )
-        attempts = _Attempts(meter, self.reservations.on_tier(permit.config, question))
-        if self.embedding.hosted:  # its calls are an attempt of their own, the generator's the next
-            tier = self.rooms.answerer.chain(permit.config)[0]
-            ended = self.embedding.settlement("ok", meter)
-            await meter.next_attempt(ended, attempts.reserve(tier))
+        if self.embedding.hosted:  # its calls are an attempt of their own
+            attempts.pending = self.embedding.settlement("ok", meter)
+        tell(Sources(found.sources))
         answered = await self.rooms.answerer.answer(
-            question, found.sources, permit.config, attempts, deadline=permit.deadline
+            question, found.sources, permit.config, attempts, deadline=permit.deadline, tell=tell
         )
-        settlement = settlement_of(answered.attempt, answered.answer.outcome.value)
+        settlement = attempts.last(answered.answer.outcome.value)
         reply = query_reply(permit, answered, meter, settlement)
         await meter.settle(settlement, reply=query_body(reply))
         return reply
@@ -65,19 +82,3 @@ def checked_question(text: str) -> str:
 def retrieval_request(permit: Permit, question: str) -> RetrievalRequest:
     """Return what the retriever is asked for an admitted question or search."""
     return RetrievalRequest(question, permit.config, permit.corpus_version, permit.deadline)
-
-
-@dataclass(frozen=True, slots=True)
-class _Attempts:
-    """The chain's view of the meter."""
-
-    meter: Meter
-    reserve: Callable[[ModelTier], Reservation]
-
-    def sent(self) -> None:
-        self.meter.sent = True
-
-    async def move_on(self, ended: Attempt, tier: ModelTier) -> None:
-        await self.meter.next_attempt(
-            settlement_of(ended, ended.error or "failed"), self.reserve(tier)
-        )

@@ -3,12 +3,13 @@
 Each line is a step that a customer could name. Must not enter: vendors, SQL, HTTP.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 from compliance_copilot.billing.ledger import UsageLedger
 from compliance_copilot.billing.statements import Statements
 from compliance_copilot.core.errors import InvalidRequest
+from compliance_copilot.core.events import Done, Event, Tell, nobody
 from compliance_copilot.core.replies import ingest_body
 from compliance_copilot.core.vocabulary import (
     IngestReply,
@@ -26,6 +27,7 @@ from compliance_copilot.orchestrator.reception import Reception
 from compliance_copilot.orchestrator.replying import metadata
 from compliance_copilot.orchestrator.reservations import Reservations
 from compliance_copilot.orchestrator.rooms import NOBODY, Call, Rooms, Timeouts
+from compliance_copilot.orchestrator.streaming import Streams
 from compliance_copilot.rag.answers import AnswerStore
 from compliance_copilot.rag.documents import DocumentStore
 from compliance_copilot.tenancy.config_manager import ConfigManager
@@ -40,6 +42,7 @@ class ComplianceCopilotSaaS:
         self._reception = Reception(rooms, timeouts)
         self._embedding = Embedding(rooms)
         self._asking = Asking(rooms, Reservations(rooms), self._embedding)
+        self._streams = Streams(timeouts.drain_seconds)
 
     @property
     def config_mgr(self) -> ConfigManager:
@@ -79,17 +82,47 @@ class ComplianceCopilotSaaS:
         Raises InvalidRequest, UnknownTenant, LimitReached, BudgetExhausted, RetrievalUnavailable,
         ModelUnavailable, StoreUnavailable or DeadlineExceeded.
         """
+        return await self._question(tenant_id, query_text, override_config, call, nobody)
+
+    def stream(
+        self,
+        tenant_id: str,
+        query_text: str,
+        *,
+        override_config: Mapping[str, Any] | None = None,
+        call: Call = NOBODY,
+    ) -> AsyncGenerator[Event]:
+        """Answer as `query` does, and yield the answer while it is made (`core/events.py`).
+
+        Raises as `query` does; before the first event, or later when a generator breaks off after
+        a part of its answer was shown. A reader who leaves loses no usage.
+        """
+
+        async def work(tell: Tell) -> None:
+            reply = await self._question(tenant_id, query_text, override_config, call, tell)
+            if isinstance(reply, Replay):
+                tell(Done(reply))
+
+        return self._streams.follow(work)
+
+    async def _question(
+        self,
+        tenant_id: str,
+        query_text: str,
+        overrides: Mapping[str, Any] | None,
+        call: Call,
+        tell: Tell,
+    ) -> QueryReply | Replay:
         question = checked_question(query_text)
         tenant = TenantId(tenant_id)
         async with self._reception.entered(tenant, Operation.QUERY):
-            ask = self._reception.ask(
-                Operation.QUERY, override_config, call, self._asking.plan(question)
-            )
+            plan = self._asking.plan(question)
+            ask = self._reception.ask(Operation.QUERY, overrides, call, plan)
             permit = await self._rooms.admission.admit(tenant, ask)
             if isinstance(permit, Replay):
                 return permit
             async with self._reception.metered(permit) as meter:
-                return await self._asking.answer(permit, question, meter)
+                return await self._asking.answer(permit, question, meter, tell)
 
     async def search(
         self,
@@ -159,3 +192,7 @@ class ComplianceCopilotSaaS:
         """Return the tenant's limits with the use so far. Raises UnknownTenant."""
         await self._rooms.config.finish_writes()
         return await self._rooms.admission.limits(TenantId(tenant_id))
+
+    async def aclose(self) -> None:
+        """Wait for streams whose readers have left."""
+        await self._streams.close()

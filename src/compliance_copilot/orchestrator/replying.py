@@ -1,28 +1,8 @@
-"""What a caller is told, and what the ledger: made of how the work ended."""
+"""What a caller is told of how the work ended."""
 
 from compliance_copilot.billing.metering import Meter, Settlement
-from compliance_copilot.core.vocabulary import (
-    GenerationEnd,
-    Permit,
-    QueryReply,
-    ReplyMetadata,
-    Usage,
-)
-from compliance_copilot.rag.generation import Answered, Attempt
-
-
-def settlement_of(attempt: Attempt, outcome: str) -> Settlement:
-    """Return the ledger's row of one call of a generator."""
-    end = attempt.end or GenerationEnd(Usage(), attempt.model)
-    return Settlement(
-        outcome,
-        provider=attempt.provider,
-        model=attempt.model,
-        provider_model=end.provider_model,
-        response_id=end.response_id,
-        usage=end.usage,
-        estimated=end.estimated,
-    )
+from compliance_copilot.core.vocabulary import Permit, QueryReply, ReplyMetadata
+from compliance_copilot.rag.generation import Answered
 
 
 def query_reply(
@@ -43,7 +23,7 @@ def metadata(
     return ReplyMetadata(
         tenant_id=permit.tenant_id,
         request_id=permit.request_id,
-        model=answered.attempt.tier.value if answered else settlement.model or "",
+        model=answered.link.tier.value if answered else settlement.model or "",
         provider_model=settlement.provider_model,
         tokens_used=usage.input_tokens + usage.output_tokens,
         input_tokens=usage.input_tokens,

@@ -18,11 +18,10 @@ class Reservations:
     rooms: Rooms
 
     def for_question(self, question: str) -> Planner:
-        """Return the plan of a question: its chain's first generator at its worst."""
+        """Return the plan of a question: who will be asked first, at its worst."""
 
         def plan(config: EffectiveConfig) -> Reservation:
-            tier = self.rooms.answerer.chain(config)[0]
-            return self.on_tier(config, question)(tier)
+            return self.on_tier(config, question)(self.rooms.answerer.first(config).tier)
 
         return plan
 

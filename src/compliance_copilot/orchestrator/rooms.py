@@ -52,10 +52,11 @@ class Rooms:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds that a request may take."""
+    """Seconds that a request may take, and a stream whose reader has left."""
 
     query_seconds: float = 30.0
     ingest_seconds: float = 300.0
+    drain_seconds: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)

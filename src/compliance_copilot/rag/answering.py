@@ -6,6 +6,7 @@ Pure; must not enter: providers, budgets, HTTP.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from compliance_copilot.core.events import Cited, Delta, Tell, nobody
 from compliance_copilot.core.vocabulary import (
     Answer,
     Citation,
@@ -80,6 +81,70 @@ def shown(
     return None
 
 
+class Composition:
+    """An answer that grows sentence by sentence; `tell` hears each stretch once it is final.
+
+    Nothing is final before the first supported sentence: an answer without one says so instead.
+    """
+
+    def __init__(
+        self,
+        question: str,
+        sources: Sequence[ScoredChunk],
+        *,
+        unsupported: Unsupported = Unsupported.DROP,
+        tell: Tell = nobody,
+    ) -> None:
+        self.sentences: list[CheckedSentence] = []
+        self._question = question
+        self._sources = sources
+        self._unsupported = unsupported
+        self._tell = tell
+        self._language = reader_language(question)
+        self._citations = Citations()
+        self._waiting: list[str] = []
+        self._told: list[str] = []
+        self._cited = 0
+
+    @property
+    def supported(self) -> list[CheckedSentence]:
+        """Return the sentences that stand on a checked quote."""
+        return [sentence for sentence in self.sentences if sentence.supported]
+
+    def add(self, sentence: CheckedSentence) -> None:
+        """Take the next sentence in."""
+        self.sentences.append(sentence)
+        text = shown(sentence, self._citations, self._unsupported, self._language)
+        if text is not None:
+            self._waiting.append(text)
+        if sentence.supported or self._told:
+            self._say()
+
+    def finish(self) -> Answer:
+        """Return the whole answer: what was told, then the sides of each conflict."""
+        supported = self.supported
+        if not supported:
+            answer = no_evidence(self._question, self._sources)
+            self._tell(Delta(answer.text))
+            return answer
+        quotes = [quote for sentence in supported for quote in sentence.quotes]
+        found = conflicts(quotes, self._sources)
+        for conflict in found:
+            self._waiting.append(sides(conflict, self._sources, self._citations, self._language))
+            self._say()
+        outcome = _outcome(found, len(supported) == len(self.sentences))
+        return Answer(" ".join(self._told), outcome, self._sources, self._citations.all)
+
+    def _say(self) -> None:
+        for text in self._waiting:
+            self._tell(Delta(f" {text}" if self._told else text))
+            self._told.append(text)
+        self._waiting.clear()
+        for citation in self._citations.all[self._cited :]:
+            self._tell(Cited(citation))
+            self._cited += 1
+
+
 def assembled(
     question: str,
     sentences: Sequence[CheckedSentence],
@@ -93,18 +158,10 @@ def assembled(
     that disagree: `conflicting_evidence`, both sides quoted after the answer. Something dropped or
     marked: `partial`. Else `answered`.
     """
-    language = reader_language(question)
-    supported = [sentence for sentence in sentences if sentence.supported]
-    if not supported:
-        return no_evidence(question, sources)
-    citations = Citations()
-    parts = [
-        text for s in sentences if (text := shown(s, citations, unsupported, language)) is not None
-    ]
-    found = conflicts([quote for s in supported for quote in s.quotes], sources)
-    parts += [sides(conflict, sources, citations, language) for conflict in found]
-    outcome = _outcome(found, len(supported) == len(sentences))
-    return Answer(" ".join(parts), outcome, sources, citations.all)
+    composition = Composition(question, sources, unsupported=unsupported)
+    for sentence in sentences:
+        composition.add(sentence)
+    return composition.finish()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,22 +1,18 @@
-"""One call of a generator as the ledger sees it: begun before it is made, settled in every case.
+"""One call of a generator as the ledger sees it: begun before it is made, ended in every case.
 
 Must not enter: vendors, SQL, the order of a chain.
 """
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 from compliance_copilot.core.errors import DeadlineExceeded, ModelUnavailable
-from compliance_copilot.core.vocabulary import DraftSentence, GenerationEnd, Usage
+from compliance_copilot.core.vocabulary import DraftSentence, GenerationEnd, ModelTier, Usage
 from compliance_copilot.rag.breaker import Breaker
 from compliance_copilot.rag.ports import GenerationRequest, Generator
 from compliance_copilot.rag.spans import GenerationSpan
-
-AttemptId = Any
-"""Whatever the meter knows an attempt by."""
 
 DEAD = frozenset({"connect", "timeout", "server_error", "interrupted"})
 """Failures that speak against the provider; a refused key or a full quota does not."""
@@ -26,8 +22,9 @@ NOTHING_USED = Usage()
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One of a chain: a generator, the vendor's model, and whose key it uses (empty: ours)."""
+    """One of a chain: what answers for a tier, and whose key it uses (empty: ours)."""
 
+    tier: ModelTier
     generator: Generator
     model: str
     scope: str = ""
@@ -46,16 +43,24 @@ class Settled:
     response_id: str | None = None
     estimated: bool = False
 
+    @classmethod
+    def of(cls, end: GenerationEnd, outcome: str = "ok") -> "Settled":
+        """Return how a call ended that its generator brought to an end."""
+        return cls(outcome, end.usage, end.provider_model, end.response_id, end.estimated)
 
-class Meter(Protocol):
-    """Who keeps the ledger's rows."""
 
-    async def begin(self, provider: str, model: str) -> AttemptId:
+class Attempts(Protocol):
+    """Who keeps the ledger's rows while a chain is walked."""
+
+    async def begin(self, link: Link) -> None:
         """Commit the row of an attempt. Raises StoreUnavailable or BudgetExhausted: no call."""
         ...
 
-    async def settle(self, attempt: AttemptId, settled: Settled) -> None:
-        """Settle the row; called once for each `begin` that returned."""
+    def ended(self, link: Link, settled: Settled) -> None:
+        """Take note of how the attempt ended; a later word on it counts instead.
+
+        It is committed with the next `begin`, in one transaction, or with the reply.
+        """
         ...
 
 
@@ -66,7 +71,7 @@ class Attempt:
     """
 
     def __init__(
-        self, link: Link, request: GenerationRequest, meter: Meter, breaker: Breaker
+        self, link: Link, request: GenerationRequest, attempts: Attempts, breaker: Breaker
     ) -> None:
         self.request = request
         self.held: list[DraftSentence] = []
@@ -74,15 +79,14 @@ class Attempt:
         self.failure: ModelUnavailable | None = None
         self.outcome = "interrupted"
         self._link = link
-        self._meter = meter
+        self._attempts = attempts
         self._breaker = breaker
-        self._id: AttemptId = None
         self._span: GenerationSpan | None = None
 
     async def __aenter__(self) -> "Attempt":
         """Begin the row: until it is there, nobody is called."""
         try:
-            self._id = await self._meter.begin(self._link.generator.provider, self._link.model)
+            await self._attempts.begin(self._link)
         except BaseException:
             self._breaker.released()
             raise
@@ -102,7 +106,7 @@ class Attempt:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        """Settle the row, tell the breaker, keep a failure for the chain."""
+        """Say how the row ends, tell the breaker, keep a failure for the chain."""
         if isinstance(error, DeadlineExceeded):
             error = self._unavailable("timeout")
         elif error is None and self.end is None:
@@ -114,7 +118,7 @@ class Attempt:
         self._tell_breaker(settled.outcome)
         if self._span is not None:
             self._span.ended(settled.outcome, self.end, self.held)
-        await asyncio.shield(self._meter.settle(self._id, settled))
+        self._attempts.ended(self._link, settled)
         return self.failure is not None
 
     def _unavailable(self, reason: str) -> ModelUnavailable:
@@ -124,8 +128,7 @@ class Attempt:
         if self.failure is not None:
             return _failed(self.failure)
         if self.end is not None:
-            end = self.end
-            return Settled("ok", end.usage, end.provider_model, end.response_id, end.estimated)
+            return Settled.of(self.end)
         return _cut_off(self.request, self.held)
 
     def _tell_breaker(self, outcome: str) -> None:

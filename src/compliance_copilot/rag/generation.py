@@ -1,85 +1,70 @@
-"""Asking a chain of generators for a draft, checking its quotes, typing the outcome.
+"""Asking a tenant's chain of generators for a draft, checking its quotes, typing the outcome.
 
-A generator that fails before anything was shown hands over to the next of the chain; every
-attempt is settled before the next is reserved. The extractive generator ends every chain.
+The chain is walked by `resilience.py`; the extractive generator ends every chain. Must not enter:
+vendors, SQL, retries.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
 
 from opentelemetry import baggage
 from opentelemetry import context as otel_context
 
 from compliance_copilot.core.clock import Deadline
-from compliance_copilot.core.errors import DeadlineExceeded, ModelUnavailable
-from compliance_copilot.core.vocabulary import (
-    Answer,
-    DraftSentence,
-    EffectiveConfig,
-    GenerationEnd,
-    ModelTier,
-    ScoredChunk,
-    Usage,
-)
-from compliance_copilot.rag.answering import assembled
-from compliance_copilot.rag.attempting import Link
-from compliance_copilot.rag.citations import CheckedSentence, check
+from compliance_copilot.core.events import Delta, Event, Tell, nobody
+from compliance_copilot.core.vocabulary import Answer, EffectiveConfig, ModelTier, ScoredChunk
+from compliance_copilot.rag.answering import Composition
+from compliance_copilot.rag.attempting import Attempts, Link, Settled
+from compliance_copilot.rag.breaker import Breakers, State
+from compliance_copilot.rag.citations import check
 from compliance_copilot.rag.links import Links
-from compliance_copilot.rag.ports import GenerationRequest, Generator
-from compliance_copilot.rag.spans import GenerationSpan, count_answer
+from compliance_copilot.rag.ports import GenerationRequest
+from compliance_copilot.rag.resilience import Finished, Resilient, Tried
+from compliance_copilot.rag.spans import count_answer
 from compliance_copilot.telemetry.tracing import span
-
-SHARE_OF_TIME = 0.6
-"""How much of the time that is left a generator may use when another stands behind it."""
 
 UNVERIFIABLE = "unverifiable_answer"
 """A model answered, and not one of its sentences had a quote that stands in the sources."""
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """One call of a generator and how it ended."""
-
-    tier: ModelTier
-    provider: str
-    model: str
-    end: GenerationEnd | None = None
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Answered:
-    """A checked answer and the attempt it came from."""
+    """A checked answer, who gave it, and what was tried before."""
 
     answer: Answer
-    attempt: Attempt
+    link: Link
     fallback: Mapping[str, Any] | None
     unsupported_sentences: int
-
-
-class Attempts(Protocol):
-    """Who keeps the ledger's rows while the chain is walked."""
-
-    def sent(self) -> None:
-        """Note that a generator is about to be called: from here on it may cost something."""
-        ...
-
-    async def move_on(self, ended: Attempt, tier: ModelTier) -> None:
-        """Settle the ended attempt and reserve one on the next tier, in one transaction."""
-        ...
 
 
 class Answerer:
     """Answers from sources, by the first generator of a tenant's chain that can."""
 
-    def __init__(self, links: Links) -> None:
+    def __init__(self, links: Links, resilient: Resilient) -> None:
         self._links = links
+        self._resilient = resilient
 
-    def chain(self, config: EffectiveConfig) -> list[ModelTier]:
-        """Return the tiers that can be asked, in order; the extractive generator is the last."""
+    @property
+    def breakers(self) -> Breakers:
+        """The breakers of this process, for readiness and metrics."""
+        return self._resilient.breakers
+
+    def chain(self, config: EffectiveConfig) -> list[Link]:
+        """Return what can be asked, in order; the extractive generator is the last."""
         wanted = (config.model_tier, *config.fallback, ModelTier.EXTRACTIVE)
-        return [t for t in dict.fromkeys(wanted) if self._links.link(t, config) is not None]
+        found = (self._links.link(tier, config) for tier in dict.fromkeys(wanted))
+        return [link for link in found if link is not None]
+
+    def first(self, config: EffectiveConfig) -> Link:
+        """Return what will be asked first as far as is known: no one whose breaker is open."""
+        chain = self.chain(config)
+        asked = (link for link in chain if self._state(link) is not State.OPEN)
+        return next(asked, chain[-1])
+
+    def _state(self, link: Link) -> State:
+        return self.breakers.of((link.generator.provider, link.model, link.scope)).state
 
     async def answer(
         self,
@@ -89,116 +74,120 @@ class Answerer:
         attempts: Attempts,
         *,
         deadline: Deadline,
+        tell: Tell = nobody,
     ) -> Answered:
-        """Return a checked answer. Raises ModelUnavailable or DeadlineExceeded."""
-        reason = self._links.missing(config.model_tier, config)
-        tiers = self.chain(config)
-        for place, tier in enumerate(tiers):
-            last = place + 1 == len(tiers)
-            attempts.sent()
-            limit = deadline if last else deadline.share(SHARE_OF_TIME)
-            drafted = await self._draft(tier, question, sources, config, limit)
-            if drafted.attempt.error is None or last:
-                if drafted.attempt.error is not None:
-                    raise ModelUnavailable(
-                        "No generator of the chain answered.",
-                        provider=drafted.attempt.provider,
-                        reason=drafted.attempt.error,
-                    )
-                answered = Answered(
-                    assembled(question, drafted.sentences, sources, unsupported=config.unsupported),
-                    drafted.attempt,
-                    _fallback(config.model_tier, tier, reason),
-                    sum(not sentence.supported for sentence in drafted.sentences),
-                )
-                count_answer(
-                    len(drafted.sentences), answered.unsupported_sentences, answered.fallback
-                )
-                return answered
-            reason = drafted.attempt.error
-            following = ModelTier.EXTRACTIVE if reason == UNVERIFIABLE else tiers[place + 1]
-            await attempts.move_on(drafted.attempt, following)
-            if following is ModelTier.EXTRACTIVE:
-                tiers[place + 1 :] = [following]
-        raise ModelUnavailable("No generator is set up.", provider=None, reason="not_initialized")
+        """Return a checked answer; `tell` hears its sentences as they become final.
 
-    async def _draft(
+        Raises ModelUnavailable, DeadlineExceeded, or what `attempts` raises.
+        """
+        asked = _Asked(question, sources, config, deadline, tell)
+        # Some vendors' clients put the baggage into a header by themselves; ours names the tenant.
+        token = otel_context.attach(baggage.clear())
+        try:
+            finished = await self._drafted(self.chain(config), asked, attempts)
+            tried = [*finished.tried]
+            if asked.unverifiable and finished.link.generator.provider != "local":
+                end = finished.end
+                attempts.ended(finished.link, Settled.of(end, UNVERIFIABLE))
+                tried[-1] = Tried(tried[-1].tier, tried[-1].provider, tried[-1].model, UNVERIFIABLE)
+                finished = await self._drafted(self.chain(config)[-1:], asked, attempts)
+                tried += finished.tried
+        finally:
+            otel_context.detach(token)
+        return self._answered(asked, finished.link, tried)
+
+    def _answered(self, asked: "_Asked", link: Link, tried: Sequence[Tried]) -> Answered:
+        answer = asked.composition.finish()
+        sentences = len(asked.composition.sentences)
+        unsupported = sentences - len(asked.composition.supported)
+        fallback = self._fallback(asked.config, link, tried)
+        count_answer(sentences, unsupported, fallback)
+        return Answered(answer, link, fallback, unsupported)
+
+    async def _drafted(
+        self, chain: Sequence[Link], asked: "_Asked", attempts: Attempts
+    ) -> Finished:
+        items = self._resilient.generate(
+            chain, asked.request, attempts, deadline=asked.deadline, shown=asked.is_shown
+        )
+        async with aclosing(items):
+            async for item in items:
+                if isinstance(item, Finished):
+                    return item
+                if isinstance(item, Link):
+                    asked.begin()
+                else:
+                    with span("verify"):
+                        checked = check(item, asked.sources)
+                    asked.composition.add(checked)
+        raise AssertionError  # the chain raises when nobody answered
+
+    def _fallback(
+        self, config: EffectiveConfig, answered: Link, tried: Sequence[Tried]
+    ) -> dict[str, Any] | None:
+        """Return what a reader is told when another tier answered than the one asked for."""
+        asked = config.model_tier
+        if answered.tier is asked:
+            return None
+        reasons = [attempt.outcome for attempt in tried if attempt.tier is asked]
+        reason = reasons[-1] if reasons else self._links.missing(asked, config) or "unavailable"
+        return {
+            "requested": asked.value,
+            "answered": answered.tier.value,
+            "reason": reason,
+            "attempts": [
+                {"provider": t.provider, "model": t.model, "outcome": t.outcome} for t in tried
+            ],
+        }
+
+
+class _Asked:
+    """One question on its way along a chain: the answer as far as it has come."""
+
+    def __init__(
         self,
-        tier: ModelTier,
         question: str,
         sources: Sequence[ScoredChunk],
         config: EffectiveConfig,
         deadline: Deadline,
-    ) -> "_Drafted":
-        engine = cast("Link", self._links.link(tier, config))  # of the chain, so it is there
-        attempt = Attempt(tier, engine.generator.provider, engine.model)
-        request = GenerationRequest(
-            question,
-            sources,
-            engine.model,
+        tell: Tell,
+    ) -> None:
+        self.question = question
+        self.sources = sources
+        self.config = config
+        self.deadline = deadline
+        self._listener = tell
+        self._shown = False
+        self.begin()
+
+    def begin(self) -> None:
+        """Start anew: what an attempt before had drafted was in vain, and nobody has seen it."""
+        self.composition = Composition(
+            self.question, self.sources, unsupported=self.config.unsupported, tell=self._tell
+        )
+
+    def is_shown(self) -> bool:
+        """Tell whether a reader has seen some of the answer."""
+        return self._shown
+
+    @property
+    def unverifiable(self) -> bool:
+        """Tell whether there are sentences, and none with a checked quote."""
+        return bool(self.composition.sentences) and not self.composition.supported
+
+    def request(self, link: Link) -> GenerationRequest:
+        """Return what a generator is asked."""
+        config = self.config
+        return GenerationRequest(
+            self.question,
+            self.sources,
+            link.model,
             config.max_tokens,
             config.temperature,
             config.min_evidence,
         )
-        generating = GenerationSpan(attempt.provider, engine.model, request)
-        outcome, end = "interrupted", None
-        sentences: list[DraftSentence] = []
-        try:
-            sentences, end = await _collect(engine.generator, request, deadline)
-            outcome = "ok"
-        except ModelUnavailable as error:
-            outcome = reason = str(error.facts.get("reason") or error.code)
-            return _Drafted([], replace(attempt, error=reason, end=_end_of(error, engine.model)))
-        except DeadlineExceeded:
-            outcome = "timeout"
-            spent = GenerationEnd(Usage(), engine.model, estimated=True)
-            return _Drafted([], replace(attempt, error="timeout", end=spent))
-        finally:
-            generating.ended(outcome, end, sentences)
-        with span("verify", {"sentences": len(sentences)}):
-            checked = [check(sentence, sources) for sentence in sentences]
-        verifiable = not checked or any(sentence.supported for sentence in checked)
-        fault = None if verifiable or attempt.provider == "local" else UNVERIFIABLE
-        return _Drafted(checked, replace(attempt, end=end, error=fault))
 
-
-@dataclass(frozen=True, slots=True)
-class _Drafted:
-    """What one generator made of it: checked sentences, and how the attempt ended."""
-
-    sentences: Sequence[CheckedSentence]
-    attempt: Attempt
-
-
-def _end_of(error: ModelUnavailable, model: str) -> GenerationEnd:
-    usage = error.facts.get("usage")
-    known = isinstance(usage, Usage)
-    return GenerationEnd(usage if isinstance(usage, Usage) else Usage(), model, estimated=known)
-
-
-def _fallback(asked: ModelTier, answered: ModelTier, reason: str | None) -> dict[str, Any] | None:
-    if answered is asked:
-        return None
-    return {
-        "requested": asked.value,
-        "answered": answered.value,
-        "reason": reason or "unavailable",
-    }
-
-
-async def _collect(
-    generator: Generator, request: GenerationRequest, deadline: Deadline
-) -> tuple[list[DraftSentence], GenerationEnd]:
-    sentences: list[DraftSentence] = []
-    # Some vendors' clients put the baggage into a header by themselves; ours names the tenant.
-    token = otel_context.attach(baggage.clear())
-    try:
-        async for part in generator.generate(request, deadline=deadline):
-            if isinstance(part, GenerationEnd):
-                return sentences, part
-            sentences.append(part)
-    finally:
-        otel_context.detach(token)
-    raise ModelUnavailable(
-        "The reply ended early.", provider=generator.provider, reason="interrupted"
-    )
+    def _tell(self, event: Event) -> None:
+        if self._listener is not nobody:
+            self._shown = self._shown or isinstance(event, Delta)
+            self._listener(event)

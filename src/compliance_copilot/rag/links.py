@@ -48,9 +48,9 @@ class Links:
         key = self._key(seat, config)
         if key is not None and self._own is not None:
             generator = self._own(key)
-            return Link(generator, seat.model, key.tenant_id) if generator else None
+            return Link(tier, generator, seat.model, key.tenant_id) if generator else None
         generator = self._generators.get(seat.provider)
-        return Link(generator, seat.model) if generator else None
+        return Link(tier, generator, seat.model) if generator else None
 
     def missing(self, tier: ModelTier, config: EffectiveConfig) -> str | None:
         """Return why a tier cannot answer, None when it can."""

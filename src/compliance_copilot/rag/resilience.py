@@ -1,7 +1,7 @@
 """Written once around any generator: remaining time, retries, breakers, the chain of fallbacks.
 
-No provider is called before the meter has begun an attempt, and each attempt is settled once,
-whatever becomes of it. Must not enter: vendors, SQL, the checking of quotes.
+No provider is called before the attempt has a row, and each attempt ends once, whatever becomes
+of it. Must not enter: vendors, SQL, the checking of quotes.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ from typing import cast
 
 from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.errors import CopilotError, DeadlineExceeded, ModelUnavailable
-from compliance_copilot.core.vocabulary import DraftSentence, GenerationEnd
-from compliance_copilot.rag.attempting import Attempt, Link, Meter
+from compliance_copilot.core.vocabulary import DraftSentence, GenerationEnd, ModelTier
+from compliance_copilot.rag.attempting import Attempt, Attempts, Link
 from compliance_copilot.rag.breaker import Breakers
 from compliance_copilot.rag.ports import GenerationRequest
 
@@ -27,6 +27,7 @@ interrupted reply and a timeout go to the next of the chain instead."""
 class Tried:
     """What became of one attempt; at `breaker_open` and `no_time` nobody was called."""
 
+    tier: ModelTier
     provider: str
     model: str
     outcome: str
@@ -61,18 +62,21 @@ class _Run:
     """One walk along a chain."""
 
     request: Callable[[Link], GenerationRequest]
-    meter: Meter
+    attempts: Attempts
     deadline: Deadline
-    streamed: bool
+    shown: Callable[[], bool]
     tried: list[Tried] = field(default_factory=list)
-    shown: bool = False
     failure: ModelUnavailable | None = None
 
     def note(self, link: Link, outcome: str) -> None:
-        self.tried.append(Tried(link.generator.provider, link.model, outcome))
+        self.tried.append(Tried(link.tier, link.generator.provider, link.model, outcome))
 
 
-_Items = AsyncGenerator[DraftSentence | Finished, None]
+_Items = AsyncGenerator[Link | DraftSentence | Finished, None]
+
+
+def _never() -> bool:
+    return False
 
 
 class Resilient:
@@ -84,7 +88,7 @@ class Resilient:
         policy: Policy = Policy(),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._breakers = breakers
+        self.breakers = breakers
         self._policy = policy
         self._sleep = sleep
 
@@ -92,19 +96,18 @@ class Resilient:
         self,
         chain: Sequence[Link],
         request: Callable[[Link], GenerationRequest],
-        meter: Meter,
+        attempts: Attempts,
         *,
         deadline: Deadline,
-        streamed: bool = False,
+        shown: Callable[[], bool] = _never,
     ) -> _Items:
-        """Yield the sentences of the first generator that answers, then Finished.
+        """Yield for each attempt its link and then its sentences as they come; at last Finished.
 
-        `streamed`: sentences are passed on as they come, and after the first there is no other
-        attempt. Otherwise they are held back until their generator has ended well. Raises
-        ModelUnavailable (facts: `provider`, `reason`, `attempts`), DeadlineExceeded, or what the
-        meter raises.
+        A link that comes after sentences means that those were in vain. Once `shown` says that a
+        reader has seen some of it, there is no other attempt. Raises ModelUnavailable (facts:
+        `provider`, `reason`, `attempts`), DeadlineExceeded, or what `attempts` raises.
         """
-        run = _Run(request, meter, deadline, streamed)
+        run = _Run(request, attempts, deadline, shown)
         for place, link in enumerate(chain):
             async with aclosing(self._asked(run, link, chain[place + 1 :])) as items:
                 async for item in items:
@@ -115,7 +118,7 @@ class Resilient:
 
     async def _asked(self, run: _Run, link: Link, following: Sequence[Link]) -> _Items:
         """Ask one link, as often as the policy allows."""
-        breaker = self._breakers.of((link.generator.provider, link.model, link.scope))
+        breaker = self.breakers.of((link.generator.provider, link.model, link.scope))
         for number in range(1, self._policy.attempts + 1):
             kept = self._kept_seconds(run.deadline, following)
             if run.deadline.remaining_seconds() <= kept:
@@ -125,7 +128,7 @@ class Resilient:
                 run.note(link, "breaker_open")
                 return
             limit = Deadline(run.deadline.at_seconds - kept)
-            attempt = Attempt(link, run.request(link), run.meter, breaker)
+            attempt = Attempt(link, run.request(link), run.attempts, breaker)
             async with aclosing(_attempted(run, link, attempt, limit)) as items:
                 async for item in items:
                     yield item
@@ -144,7 +147,7 @@ class Resilient:
     async def _worth_another(self, run: _Run, number: int, limit: Deadline) -> bool:
         """Tell, after waiting, whether the same link is to be asked again."""
         failure = cast("ModelUnavailable", run.failure)
-        if run.shown:
+        if run.shown():
             raise failure
         if number >= self._policy.attempts or failure.facts.get("reason") not in RETRYABLE:
             return False
@@ -167,28 +170,27 @@ async def _attempted(run: _Run, link: Link, attempt: Attempt, limit: Deadline) -
     """Make one call; a failure is left in the run."""
     run.failure = None
     async with attempt:
+        yield link
         stream = link.generator.generate(attempt.request, deadline=limit)
         async with aclosing(cast("AsyncGenerator[DraftSentence | GenerationEnd, None]", stream)):
             async for item in stream:
                 attempt.note(item)
-                if run.streamed and isinstance(item, DraftSentence):
-                    run.shown = True
+                if isinstance(item, DraftSentence):
                     yield item
     run.note(link, attempt.outcome)
     run.failure = attempt.failure
     if attempt.end is not None and run.failure is None:
-        for sentence in () if run.streamed else attempt.held:
-            yield sentence
         yield Finished(attempt.end, link, tuple(run.tried))
 
 
 def _given_up(run: _Run) -> CopilotError:
     if run.deadline.passed:
         return DeadlineExceeded("The time for this request is over.", attempts=tuple(run.tried))
-    last = run.tried[-1] if run.tried else Tried("", "", "not_initialized")
+    last = run.tried[-1] if run.tried else None
+    reason = last.outcome if last else "not_initialized"
     return ModelUnavailable(
-        f"No generator answered: {last.outcome}.",
-        provider=last.provider or None,
-        reason=last.outcome,
+        f"No generator answered: {reason}.",
+        provider=last.provider if last else None,
+        reason=reason,
         attempts=tuple(run.tried),
     )
