@@ -8,6 +8,7 @@ import asyncio
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from compliance_copilot.core.vocabulary import (
     TenantId,
     Usage,
 )
+from compliance_copilot.rag.statistics import bring_into_force
 from compliance_copilot.storage.database import Database, open_database
 from compliance_copilot.tenancy.admission import Admission, Ask
 from compliance_copilot.tenancy.tenants import NewTenant, TenantStore
@@ -64,7 +66,9 @@ def _bare(database: Database) -> Work:
 def _pair(database: Database, journal: Journal) -> Work:
     book = load_price_book(ROOT / "configs" / "prices.toml")
     metering = Metering(database, book, journal)
-    admission = Admission(database, EffectiveConfig(), ResourceLimits())
+    admission = Admission(
+        database, EffectiveConfig(), ResourceLimits(), partial(bring_into_force, database)
+    )
     wanted = Reservation("openai", MODEL, book.version, 50_000)
 
     async def pair(tenant: TenantId) -> None:

@@ -36,6 +36,7 @@ from compliance_copilot.rag.links import Links, OwnGenerator, Seat
 from compliance_copilot.rag.ports import Generator
 from compliance_copilot.rag.resilience import Resilient
 from compliance_copilot.rag.retrieval import Retriever
+from compliance_copilot.rag.statistics import bring_into_force
 from compliance_copilot.readiness import KEYS, Readying, missing_reason
 from compliance_copilot.settings import PROJECT_ROOT, Settings, load_settings
 from compliance_copilot.storage import migrations
@@ -173,7 +174,12 @@ def _assemble(
     config = ConfigManager(database, settings.default_config)
     own_keys = ProviderKeys(database, _sealer(settings))
     rooms = Rooms(
-        admission=Admission(database, settings.default_config, settings.default_limits),
+        admission=Admission(
+            database,
+            settings.default_config,
+            settings.default_limits,
+            partial(bring_into_force, database),
+        ),
         metering=metering,
         retriever=Retriever(engines.index, embedder),
         answerer=_answerer(settings, engines, metering.prices, own_keys),

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from compliance_copilot.core.vocabulary import (
     ResourceLimits,
     TenantId,
 )
+from compliance_copilot.rag.statistics import bring_into_force
 from compliance_copilot.settings import PROJECT_ROOT
 from compliance_copilot.storage.database import Database, open_database
 from compliance_copilot.tenancy.admission import Admission, Ask
@@ -82,7 +84,9 @@ async def open_books(dsn: str, folder: Path) -> AsyncIterator[Books]:
     async with open_database(dsn, max_connections=8) as database:
         journal = Journal(folder / "journal")
         metering = Metering(database, PRICES, journal)
-        admission = Admission(database, EffectiveConfig(), ResourceLimits())
+        admission = Admission(
+            database, EffectiveConfig(), ResourceLimits(), partial(bring_into_force, database)
+        )
         try:
             yield Books(database, admission, metering, journal)
         finally:

@@ -139,6 +139,7 @@ def _document(document: IngestedDocument) -> Mapping[str, Any]:
         "version": document.version,
         "status": document.status,
         "chunks": document.chunks,
+        "in_force": document.in_force,
     }
 
 

@@ -72,6 +72,7 @@ class ResourceLimits:
     max_tokens_per_query: int = 4096
     max_concurrent_requests: int | None = 5
     max_documents: int | None = 10_000
+    max_bytes: int | None = None
     monthly_budget_usd: float | None = None
     requests_per_minute: int | None = 100
 
@@ -308,8 +309,17 @@ class SearchReply:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """Where a document was read from: its path there, and the SHA-256 of its bytes."""
+
+    path: str
+    sha256: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NewDocument:
-    """A text that comes in. Without a `document_id` one is derived from the content.
+    """A text that comes in. Without a `document_id` one is derived from the content; without
+    `effective_from` it is in force at once.
 
     `sections` tell where its parts come from (a file's pages, sheets); else Markdown's headings do.
     """
@@ -320,16 +330,21 @@ class NewDocument:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     effective_from: datetime | None = None
     sections: Sequence[Section] = ()
+    source: Source | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class IngestedDocument:
-    """What became of one document: `created`, `updated` or `unchanged`."""
+    """What became of one document: `created`, `updated` or `unchanged`.
+
+    `in_force` is False for a version that holds later, or only for a time that is over.
+    """
 
     document_id: str
     version: int
     status: str
     chunks: int
+    in_force: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ _POLICIES = {
     "requests_per_minute": "minute",
     "max_concurrent_requests": "concurrent",
     "max_documents": "documents",
+    "max_bytes": "bytes",
     "max_tokens_per_query": "tokens",
     "monthly_budget_usd": "month",
 }

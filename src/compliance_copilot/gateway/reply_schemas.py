@@ -170,6 +170,7 @@ class IngestedDocumentBody(BaseModel):
     version: int
     status: Literal["created", "updated", "unchanged"]
     chunks: int
+    in_force: bool
 
 
 class IngestReplyBody(BaseModel):

@@ -53,6 +53,12 @@ def _document_id(text: str) -> str:
     return text
 
 
+def _printable(text: str) -> str:
+    if not text.isprintable() or not text.strip():
+        raise ValueError("It has printable characters only.")
+    return text
+
+
 def _flat_enough(metadata: dict[str, Any]) -> dict[str, Any]:
     """Refuse metadata that is nested too deep, too long, or has numbers JSON cannot carry."""
     waiting: list[tuple[int, Any]] = [(1, metadata)]
@@ -111,7 +117,14 @@ Temperature = Annotated[float, Field(strict=True, ge=0.0, le=2.0, allow_inf_nan=
 Share = Annotated[float, Field(strict=True, ge=0.0, le=1.0, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
 Count = Annotated[int, Field(strict=True, ge=0, le=2_147_483_647), BeforeValidator(_whole)]
+Bytes = Annotated[int, Field(strict=True, ge=0, le=_LARGEST_INTEGER), BeforeValidator(_whole)]
 Metadata = Annotated[dict[str, Any], AfterValidator(_flat_enough)]
+SourcePath = Annotated[
+    str,
+    Field(strict=True, min_length=1, max_length=1_000, description="Where it was read from."),
+    AfterValidator(_printable),
+]
+Sha256 = Annotated[str, Field(strict=True, pattern="^[0-9a-f]{64}$")]
 TenantName = Annotated[str, Field(strict=True, max_length=255)]
 
 
@@ -173,7 +186,13 @@ class DocumentBody(Body):
     metadata: Metadata | None = Field(
         default=None, description="A JSON object, at most 8 levels and 32,000 characters."
     )
-    effective_from: Instant | None = None
+    effective_from: Instant | None = Field(
+        default=None, description="From when it is in force; without it at once."
+    )
+    source_path: SourcePath | None = None
+    source_hash: Sha256 | None = Field(
+        default=None, description="SHA-256 of the bytes at `source_path`, in hex."
+    )
 
 
 class IngestRequest(Body):
@@ -258,6 +277,9 @@ class LimitsBody(Body):
     max_tokens_per_query: MaxTokens = absent()
     max_concurrent_requests: Count | None = None
     max_documents: Count | None = None
+    max_bytes: Bytes | None = Field(
+        default=None, description="Of UTF-8 text, in all versions of all documents."
+    )
     monthly_budget_usd: (
         Annotated[float, Field(strict=True, ge=0, le=1e9, allow_inf_nan=False)] | None
     ) = None

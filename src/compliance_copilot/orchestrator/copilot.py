@@ -30,6 +30,7 @@ from compliance_copilot.orchestrator.rooms import NOBODY, Call, Rooms, Timeouts
 from compliance_copilot.orchestrator.streaming import Streams
 from compliance_copilot.rag.answers import AnswerStore
 from compliance_copilot.rag.documents import DocumentStore
+from compliance_copilot.rag.quotas import Quotas
 from compliance_copilot.tenancy.config_manager import ConfigManager
 from compliance_copilot.tenancy.context import TenantContext
 
@@ -172,7 +173,7 @@ class ComplianceCopilotSaaS:
                 stored = await self._embedding.ingestion(meter).ingest(
                     tenant,
                     documents,
-                    max_documents=permit.limits.max_documents,
+                    quotas=Quotas(permit.limits.max_documents, permit.limits.max_bytes),
                     deadline=permit.deadline,
                 )
                 indexed = sum(d.chunks for d in stored if d.status != "unchanged")

@@ -4,59 +4,74 @@ The corpus row of the tenant is locked first, so ingests of one tenant follow on
 those of different tenants do not meet. Everything below it is in the same transaction.
 """
 
-import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import orjson
 
 from compliance_copilot.core.clock import Deadline
-from compliance_copilot.core.errors import LimitReached
-from compliance_copilot.core.vocabulary import IngestedDocument, TenantId
+from compliance_copilot.core.vocabulary import IngestedDocument, Source, TenantId
 from compliance_copilot.rag import bm25, replication
 from compliance_copilot.rag.chunking import Span
 from compliance_copilot.rag.ports import Vectors
+from compliance_copilot.rag.quotas import Growth, Quotas, check_quotas
 from compliance_copilot.rag.replication import Announced
+from compliance_copilot.rag.statistics import (
+    Corpus,
+    Counted,
+    Step,
+    counted,
+    move,
+    open_corpus,
+    reweigh,
+)
+from compliance_copilot.rag.versions import note_sources, present, unchanged
 from compliance_copilot.storage.audit import AuditEntry, append
 from compliance_copilot.storage.database import Connection, Database, Row
-from compliance_copilot.storage.vectors import decode_sparse, encode_dense, encode_sparse
+from compliance_copilot.storage.vectors import encode_dense, encode_sparse
 
-GRID = math.log(1.05)
-"""The pinned average length moves in steps of 5 %."""
-
-_LOCK = "SELECT * FROM corpora WHERE tenant_id = $1 FOR UPDATE"
-_CURRENT = """
-    SELECT d.document_id, d.current_version, v.content_hash, v.chunks, length(v.text) AS characters
-    FROM documents d
-    JOIN document_versions v ON v.tenant_id = d.tenant_id AND v.document_id = d.document_id
-                            AND v.version = d.current_version
-    WHERE d.tenant_id = $1 AND d.document_id = ANY ($2)
-"""
-_RETIRE = """
-    WITH ended AS (
-        UPDATE document_versions SET effective_until = now()
-        WHERE tenant_id = $1 AND document_id = ANY ($2) AND effective_until = 'infinity'
-        RETURNING document_id, version)
-    UPDATE chunk_vectors v SET effective_until = now()
-    FROM chunks c JOIN ended e ON e.document_id = c.document_id AND e.version = c.version
-    WHERE c.tenant_id = $1 AND v.tenant_id = $1 AND v.chunk_id = c.id
-    RETURNING v.sparse, v.length
-"""
 _UPSERT_DOCUMENTS = """
     INSERT INTO documents AS d (tenant_id, document_id, title, metadata, current_version)
     SELECT $1, * FROM unnest($2::text[], $3::text[], $4::jsonb[], $5::integer[])
-    ON CONFLICT (tenant_id, document_id) DO UPDATE
-    SET title = excluded.title, metadata = excluded.metadata,
-        current_version = excluded.current_version, updated_at = now()
+    ON CONFLICT (tenant_id, document_id) DO UPDATE SET updated_at = now()
 """
 _INSERT_VERSIONS = """
     INSERT INTO document_versions (tenant_id, document_id, title, metadata, version, text,
-                                   content_hash, language, chunks)
+                                   content_hash, text_hash, language, chunks, effective_from)
     SELECT $1, * FROM unnest($2::text[], $3::text[], $4::jsonb[], $5::integer[], $6::text[],
-                             $7::bytea[], $8::text[], $9::integer[])
+                             $7::bytea[], $8::bytea[], $9::text[], $10::integer[],
+                             $11::timestamptz[])
+"""
+# A version is in force from its instant until that of the next; of two with the same, the later
+# stored one. So what holds when is a function of the versions alone.
+_ORDER = """
+    WITH line AS (
+        SELECT document_id, version, effective_until AS before,
+               coalesce(lead(effective_from) OVER (PARTITION BY document_id
+                                                   ORDER BY effective_from, version),
+                        'infinity') AS until
+        FROM document_versions WHERE tenant_id = $1 AND document_id = ANY ($2)
+    ), moved AS (
+        UPDATE document_versions v SET effective_until = l.until
+        FROM line l
+        WHERE v.tenant_id = $1 AND v.document_id = l.document_id AND v.version = l.version
+          AND l.before <> l.until
+        RETURNING v.document_id, v.version, l.before, l.until)
+    UPDATE chunk_vectors v SET effective_until = m.until
+    FROM chunks c JOIN moved m ON m.document_id = c.document_id AND m.version = c.version
+    WHERE c.tenant_id = $1 AND v.tenant_id = $1 AND v.chunk_id = c.id
+    RETURNING v.sparse, v.length, m.before > $3 AND m.until <= $3 AS went
+"""
+_SHOW = """
+    UPDATE documents d
+    SET title = v.title, metadata = v.metadata, current_version = v.version
+    FROM document_versions v
+    WHERE d.tenant_id = $1 AND v.tenant_id = $1 AND v.document_id = d.document_id
+      AND d.document_id = ANY ($2) AND v.effective_from <= $3 AND v.effective_until > $3
+    RETURNING d.document_id, d.current_version
 """
 _INSERT_CHUNKS = """
     INSERT INTO chunks (tenant_id, id, document_id, version, ordinal, start_offset, end_offset,
@@ -68,22 +83,19 @@ _INSERT_CHUNKS = """
          AS u (id, document_id, version, ordinal, start_offset, end_offset, headings, page, text)
 """
 _INSERT_VECTORS = """
-    INSERT INTO chunk_vectors (tenant_id, chunk_id, dense, sparse, length, effective_from)
-    SELECT $1, u.*, now()
-    FROM unnest($2::uuid[], $3::halfvec[], $4::sparsevec[], $5::integer[]) AS u
+    INSERT INTO chunk_vectors (tenant_id, chunk_id, dense, sparse, length, effective_from,
+                               effective_until)
+    SELECT $1, u.*, d.effective_from, d.effective_until
+    FROM unnest($2::uuid[], $3::halfvec[], $4::sparsevec[], $5::integer[])
+         AS u (chunk_id, dense, sparse, length)
+    JOIN chunks c ON c.tenant_id = $1 AND c.id = u.chunk_id
+    JOIN document_versions d ON d.tenant_id = $1 AND d.document_id = c.document_id
+                            AND d.version = c.version
 """
-_ALL_WEIGHTS = "SELECT chunk_id, sparse, length FROM chunk_vectors WHERE tenant_id = $1"
-_REWEIGH = """
-    UPDATE chunk_vectors v SET sparse = u.sparse
-    FROM unnest($2::uuid[], $3::sparsevec[]) AS u (chunk_id, sparse)
-    WHERE v.tenant_id = $1 AND v.chunk_id = u.chunk_id
-"""
-_COUNT_TERMS = "SELECT count_terms($1, $2, $3)"
-_MOVE_CORPUS = """
-    UPDATE corpora SET version = version + 1, documents = documents + $2,
-           text_bytes = text_bytes + $3, chunks = chunks + $4, total_length = total_length + $5,
-           pinned_length = $6, embedder = $7
-    WHERE tenant_id = $1
+# A hosted store was told that these hold until further.
+_OPEN_ENDED = """
+    SELECT chunk_id FROM chunk_vectors
+    WHERE tenant_id = $1 AND chunk_id = ANY ($2) AND effective_until = 'infinity'
 """
 
 
@@ -96,12 +108,15 @@ class PreparedDocument:
     text: str
     metadata: Mapping[str, Any]
     content_hash: bytes
+    text_hash: bytes
     language: str
     spans: Sequence[Span]
     chunk_ids: Sequence[UUID]
     terms: Sequence[Mapping[int, int]]
     lengths: Sequence[int]
     vectors: Vectors
+    effective_from: datetime | None = None
+    source: Source | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +125,7 @@ class StoreRequest:
 
     documents: Sequence[PreparedDocument]
     embedder: str
-    max_documents: int | None
+    quotas: Quotas
     store: str = replication.OWN
     announced: Announced | None = None
 
@@ -121,129 +136,78 @@ class _Version:
     created: bool
 
 
-def pinned_length(total_length: int, chunks: int) -> float:
-    """Return the average chunk length, moved to the nearest step of the 5 % grid."""
-    if chunks == 0 or total_length == 0:
-        return 1.0
-    return math.exp(round(math.log(total_length / chunks) / GRID) * GRID)
-
-
-async def current_hashes(
-    database: Database, tenant_id: TenantId, document_ids: Sequence[str]
-) -> dict[str, IngestedDocument]:
-    """Return, by content hash in hex joined to the id, what is stored now as `unchanged`."""
-    async with database.transaction(tenant_id) as connection:
-        rows = await connection.fetch(_CURRENT, tenant_id, list(document_ids))
-    return {_identity(row["document_id"], row["content_hash"]): _unchanged(row) for row in rows}
-
-
-def identity(document: PreparedDocument) -> str:
-    """Return what tells whether the same content is stored under the same id."""
-    return _identity(document.document_id, document.content_hash)
-
-
-def _identity(document_id: str, content_hash: bytes) -> str:
-    return f"{content_hash.hex()} {document_id}"
-
-
-def _unchanged(row: Row) -> IngestedDocument:
-    return IngestedDocument(row["document_id"], row["current_version"], "unchanged", row["chunks"])
-
-
 async def store(
     database: Database, tenant_id: TenantId, request: StoreRequest, *, deadline: Deadline
 ) -> list[IngestedDocument]:
-    """Store all documents of a request, or none. Raises LimitReached (`max_documents`)."""
+    """Store all documents of a request, or none. Raises LimitReached, UnknownTenant."""
     async with database.transaction(tenant_id, deadline=deadline) as connection:
-        return await _Storing(connection, tenant_id, request).run()
+        corpus = await open_corpus(connection, tenant_id)
+        return await _Storing(connection, corpus, request).run()
 
 
 class _Storing:
-    """One transaction's worth of storing."""
+    """One transaction's worth of storing, in a corpus that is open."""
 
-    def __init__(self, connection: Connection, tenant_id: TenantId, request: StoreRequest) -> None:
+    def __init__(self, connection: Connection, corpus: Corpus, request: StoreRequest) -> None:
         self._connection = connection
-        self._tenant_id = tenant_id
+        self._corpus = corpus
+        self._tenant_id = corpus.tenant_id
         self._request = request
 
     async def run(self) -> list[IngestedDocument]:
-        corpus = await self._connection.fetchrow(_LOCK, self._tenant_id)
-        rows = await self._connection.fetch(
-            _CURRENT, self._tenant_id, [d.document_id for d in self._request.documents]
-        )
-        present = {row["document_id"]: row for row in rows}
+        documents = self._request.documents
+        wanted = {d.document_id: d.effective_from for d in documents}
+        there = await present(self._connection, self._tenant_id, wanted, self._corpus.now)
         # Someone else may have stored the same content since it was looked up.
-        changed = [
-            d
-            for d in self._request.documents
-            if d.document_id not in present
-            or present[d.document_id]["content_hash"] != d.content_hash
-        ]
-        versions = {d.document_id: _next_version(present.get(d.document_id)) for d in changed}
+        changed = [d for d in documents if not _same(there.get(d.document_id), d)]
+        versions = {d.document_id: _next_version(there.get(d.document_id)) for d in changed}
+        shown: dict[str, int] = {}
         if changed:
             place = {"store": self._request.store, "embedder": self._request.embedder}
-            await replication.require_place(self._connection, self._tenant_id, corpus, **place)
-            self._refuse_too_many(corpus, versions)
-            await self._write(corpus, changed, versions, present)
-            stored = {d.document_id: versions[d.document_id].number for d in changed}
+            await replication.require_place(
+                self._connection, self._tenant_id, self._corpus.row, **place
+            )
+            check_quotas(self._corpus, self._request.quotas, _growth(changed, versions))
+            shown = await self._write(changed, versions)
+        await note_sources(
+            self._connection, self._tenant_id, {d.document_id: d.source for d in documents}
+        )
+        if changed:
+            stored = {document_id: version.number for document_id, version in versions.items()}
             entry = AuditEntry("documents.stored", "", {"versions": stored})
             await append(self._connection, self._tenant_id, entry)
-        return [self._outcome(d, versions, present) for d in self._request.documents]
-
-    def _outcome(
-        self,
-        document: PreparedDocument,
-        versions: Mapping[str, _Version],
-        present: Mapping[str, Row],
-    ) -> IngestedDocument:
-        version = versions.get(document.document_id)
-        if version is None:
-            return _unchanged(present[document.document_id])
-        status = "created" if version.created else "updated"
-        return IngestedDocument(
-            document.document_id, version.number, status, len(document.chunk_ids)
-        )
-
-    def _refuse_too_many(self, corpus: Row, versions: Mapping[str, _Version]) -> None:
-        limit = self._request.max_documents
-        new = sum(version.created for version in versions.values())
-        if limit is not None and new and corpus["documents"] + new > limit:
-            raise LimitReached(
-                f"The limit max_documents ({limit}) does not allow {new} more.",
-                limit="max_documents",
-                quota=limit,
-                remaining=max(0, limit - corpus["documents"]),
-                retry_after_seconds=3600,
-            )
+        return [
+            _outcome(d, versions[d.document_id], shown)
+            if d.document_id in versions
+            else unchanged(there[d.document_id])
+            for d in documents
+        ]
 
     async def _write(
-        self,
-        corpus: Row,
-        changed: Sequence[PreparedDocument],
-        versions: Mapping[str, _Version],
-        present: Mapping[str, Row],
-    ) -> None:
-        replaced = [d.document_id for d in changed if d.document_id in present]
-        retired = await self._connection.fetch(_RETIRE, self._tenant_id, replaced)
+        self, changed: Sequence[PreparedDocument], versions: Mapping[str, _Version]
+    ) -> dict[str, int]:
+        ids = [d.document_id for d in changed]
+        now = self._corpus.now
         await self._write_texts(changed, versions)
-        lengths = [n for d in changed for n in d.lengths]
-        chunks = len(lengths) - len(retired)
-        length = sum(lengths) - sum(row["length"] for row in retired)
-        pinned = pinned_length(corpus["total_length"] + length, corpus["chunks"] + chunks)
-        if pinned != corpus["pinned_length"]:
-            await self._reweigh(corpus["pinned_length"], pinned)
-        await self._write_vectors(changed, pinned)
-        await self._count(changed, retired)
-        await self._connection.execute(
-            _MOVE_CORPUS,
-            self._tenant_id,
-            sum(version.created for version in versions.values()),
-            sum(len(d.text.encode()) for d in changed),
-            chunks,
-            length,
-            pinned,
-            self._request.embedder,
+        moved = await self._connection.fetch(_ORDER, self._tenant_id, ids, now)
+        shown = dict(await self._connection.fetch(_SHOW, self._tenant_id, ids, now))
+        growth = _growth(changed, versions)
+        step = Step(
+            came=[
+                Counted(terms.keys(), length)
+                for d in changed
+                if shown.get(d.document_id) == versions[d.document_id].number
+                for terms, length in zip(d.terms, d.lengths, strict=True)
+            ],
+            went=[counted(row) for row in moved if row["went"]],
+            documents=growth.documents,
+            text_bytes=growth.text_bytes,
+            embedder=self._request.embedder,
         )
+        corpus = await reweigh(self._connection, self._corpus, step)
+        await self._write_vectors(changed, corpus.pinned_length)
+        await move(self._connection, corpus, step)
+        return shown
 
     async def _write_texts(
         self, changed: Sequence[PreparedDocument], versions: Mapping[str, _Version]
@@ -261,8 +225,10 @@ class _Storing:
             *common,
             [d.text for d in changed],
             [d.content_hash for d in changed],
+            [d.text_hash for d in changed],
             [d.language for d in changed],
             [len(d.chunk_ids) for d in changed],
+            [d.effective_from or self._corpus.now for d in changed],
         )
         rows = [
             (
@@ -295,7 +261,9 @@ class _Storing:
             [length for d in changed for length in d.lengths],
         )
         if written:
-            await replication.note_written(self._connection, self._tenant_id, written)
+            open_ended = await self._connection.fetch(_OPEN_ENDED, self._tenant_id, written)
+            ids = [row["chunk_id"] for row in open_ended]
+            await replication.note_written(self._connection, self._tenant_id, ids)
 
     async def _taken_back(self, ids: Sequence[UUID], pinned: float) -> list[UUID]:
         """Return the chunks whose vectors are in the hosted store as they are stored here."""
@@ -304,23 +272,9 @@ class _Storing:
             return []
         return await replication.take_back(self._connection, self._tenant_id, announced, ids)
 
-    async def _reweigh(self, old: float, new: float) -> None:
-        rows = await self._connection.fetch(_ALL_WEIGHTS, self._tenant_id)
-        sparse = [encode_sparse(_reweighed(row, old, new)) for row in rows]
-        ids = [row["chunk_id"] for row in rows]
-        await self._connection.execute(_REWEIGH, self._tenant_id, ids, sparse)
 
-    async def _count(self, changed: Sequence[PreparedDocument], retired: Sequence[Row]) -> None:
-        steps: Counter[int] = Counter()
-        for document in changed:
-            for terms in document.terms:
-                steps.update(terms.keys())
-        for row in retired:
-            steps.subtract(decode_sparse(row["sparse"]).keys())
-        moved = {term: step for term, step in steps.items() if step}
-        await self._connection.execute(
-            _COUNT_TERMS, self._tenant_id, list(moved.keys()), list(moved.values())
-        )
+def _same(row: Row | None, document: PreparedDocument) -> bool:
+    return row is not None and row["content_hash"] == document.content_hash
 
 
 def weights_of(document: PreparedDocument, pinned: float) -> list[dict[int, float]]:
@@ -335,11 +289,24 @@ def _next_version(row: Row | None) -> _Version:
     return (
         _Version(1, created=True)
         if row is None
-        else _Version(row["current_version"] + 1, created=False)
+        else _Version(row["last_version"] + 1, created=False)
     )
 
 
-def _reweighed(row: Row, old: float, new: float) -> dict[int, float]:
-    weights = decode_sparse(row["sparse"])
-    counts = bm25.term_counts(weights, length=row["length"], average_length=old)
-    return bm25.document_weights(counts, length=row["length"], average_length=new)
+def _growth(changed: Sequence[PreparedDocument], versions: Mapping[str, _Version]) -> Growth:
+    return Growth(
+        sum(version.created for version in versions.values()),
+        sum(len(d.text.encode()) for d in changed),
+    )
+
+
+def _outcome(
+    document: PreparedDocument, version: _Version, shown: Mapping[str, int]
+) -> IngestedDocument:
+    return IngestedDocument(
+        document.document_id,
+        version.number,
+        "created" if version.created else "updated",
+        len(document.chunk_ids),
+        shown.get(document.document_id) == version.number,
+    )

@@ -9,9 +9,9 @@ import orjson
 
 from compliance_copilot.core.errors import NotFound
 from compliance_copilot.core.vocabulary import TenantId
+from compliance_copilot.rag.statistics import Corpus, Step, counted, move, open_corpus, reweigh
 from compliance_copilot.storage.audit import AuditEntry, append
 from compliance_copilot.storage.database import Connection, Database, Row
-from compliance_copilot.storage.vectors import decode_sparse
 
 _LIST = """
     SELECT d.document_id, d.title, d.metadata, d.current_version AS version, v.chunks,
@@ -26,17 +26,25 @@ _LIST = """
 _VERSIONS = """
     SELECT version, title, metadata, encode(content_hash, 'hex') AS content_hash, chunks,
            effective_from, nullif(effective_until, 'infinity') AS effective_until, created_at,
-           effective_until = 'infinity' AS current
+           effective_from <= now() AND effective_until > now() AS current
     FROM document_versions WHERE tenant_id = $1 AND document_id = $2 ORDER BY version
 """
 _TEXT = """
     SELECT text FROM document_versions
     WHERE tenant_id = $1 AND document_id = $2 AND version = $3
 """
-_CURRENT_TERMS = """
-    SELECT v.sparse, v.length, v.effective_until = 'infinity' AS current
+_IN_FORCE = """
+    SELECT v.sparse, v.length
     FROM chunks c JOIN chunk_vectors v ON v.tenant_id = c.tenant_id AND v.chunk_id = c.id
     WHERE c.tenant_id = $1 AND c.document_id = $2
+      AND v.effective_from <= $3 AND v.effective_until > $3
+"""
+_DELETE = """
+    WITH size AS (
+        SELECT sum(octet_length(text)) AS bytes FROM document_versions
+        WHERE tenant_id = $1 AND document_id = $2)
+    DELETE FROM documents d USING size
+    WHERE d.tenant_id = $1 AND d.document_id = $2 RETURNING size.bytes
 """
 
 
@@ -109,51 +117,20 @@ class DocumentStore:
     async def delete(self, tenant_id: TenantId, document_id: str) -> None:
         """Remove a document with all its versions, chunks and vectors. Raises NotFound."""
         async with self._database.transaction(tenant_id) as connection:
-            corpus = await connection.fetchrow(
-                "SELECT * FROM corpora WHERE tenant_id = $1 FOR UPDATE", tenant_id
-            )
-            rows = await connection.fetch(_CURRENT_TERMS, tenant_id, document_id)
-            size = await connection.fetchval(
-                "SELECT sum(octet_length(text)) FROM document_versions"
-                " WHERE tenant_id = $1 AND document_id = $2",
-                tenant_id,
-                document_id,
-            )
-            if size is None:
-                raise _unknown()
-            current = [row for row in rows if row["current"]]
-            await _uncount(connection, tenant_id, current)
-            await connection.execute(
-                "DELETE FROM documents WHERE tenant_id = $1 AND document_id = $2",
-                tenant_id,
-                document_id,
-            )
-            await _shrink(connection, corpus, current, size)
+            corpus = await open_corpus(connection, tenant_id)
+            await remove(connection, corpus, document_id)
             entry = AuditEntry("document.deleted", f"document:{document_id}")
             await append(connection, tenant_id, entry)
 
 
-async def _uncount(connection: Connection, tenant_id: TenantId, rows: list[Row]) -> None:
-    steps: dict[int, int] = {}
-    for row in rows:
-        for term in decode_sparse(row["sparse"]):
-            steps[term] = steps.get(term, 0) - 1
-    await connection.execute(
-        "SELECT count_terms($1, $2, $3)", tenant_id, list(steps), list(steps.values())
-    )
-
-
-async def _shrink(connection: Connection, corpus: Row, rows: list[Row], size: int) -> None:
-    # The pin stays until the next ingest moves it: no other chunk has to be weighed anew here.
-    await connection.execute(
-        "UPDATE corpora SET version = version + 1, documents = documents - 1,"
-        " text_bytes = text_bytes - $2, chunks = chunks - $3, total_length = total_length - $4"
-        " WHERE tenant_id = $1",
-        corpus["tenant_id"],
-        size,
-        len(rows),
-        sum(row["length"] for row in rows),
-    )
+async def remove(connection: Connection, corpus: Corpus, document_id: str) -> None:
+    """Take a document out of an open corpus, as if it had never been in. Raises NotFound."""
+    rows = await connection.fetch(_IN_FORCE, corpus.tenant_id, document_id, corpus.now)
+    size = await connection.fetchval(_DELETE, corpus.tenant_id, document_id)
+    if size is None:
+        raise _unknown()
+    step = Step(went=[counted(row) for row in rows], documents=-1, text_bytes=-size)
+    await move(connection, await reweigh(connection, corpus, step), step)
 
 
 def _unknown() -> NotFound:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
@@ -10,12 +11,13 @@ import orjson
 
 from compliance_copilot.core.clock import Deadline, new_id
 from compliance_copilot.core.errors import InvalidRequest
-from compliance_copilot.core.vocabulary import IngestedDocument, NewDocument, TenantId
-from compliance_copilot.rag import analysis, corpus
+from compliance_copilot.core.vocabulary import IngestedDocument, NewDocument, Source, TenantId
+from compliance_copilot.rag import analysis, corpus, versions
 from compliance_copilot.rag.chunking import Span, split
 from compliance_copilot.rag.filters import Facts
 from compliance_copilot.rag.hostile import clean_text
 from compliance_copilot.rag.ports import Embedder, Vectors
+from compliance_copilot.rag.quotas import Quotas
 from compliance_copilot.rag.replication import Announced, Replication, VectorRecord
 from compliance_copilot.rag.spans import embedding_span
 from compliance_copilot.storage.database import Database
@@ -37,6 +39,8 @@ class _Cut:
     language: str
     spans: Sequence[Span]
     terms: Sequence[Mapping[int, int]]
+    effective_from: datetime | None
+    source: Source | None
 
 
 class Ingestion:
@@ -58,7 +62,7 @@ class Ingestion:
         tenant_id: TenantId,
         documents: Sequence[NewDocument],
         *,
-        max_documents: int | None,
+        quotas: Quotas,
         deadline: Deadline,
     ) -> list[IngestedDocument]:
         """Store what is new or changed; the same content again is `unchanged` and no work.
@@ -68,8 +72,8 @@ class Ingestion:
         named = [_named(document, place) for place, document in enumerate(documents)]
         ids = [document.document_id for document in named if document.document_id]
         _refuse_twins(ids)
-        known = await corpus.current_hashes(self._database, tenant_id, ids)
-        fresh = [d for d in named if _key(d) not in known]
+        known = await self._known(tenant_id, named)
+        fresh = [d for d in named if d.document_id not in known]
         with span("cut", {"documents": len(fresh)}):
             cuts = await asyncio.to_thread(_cut_all, fresh)
         with embedding_span(self._embedder):
@@ -77,12 +81,29 @@ class Ingestion:
         request = corpus.StoreRequest(
             [_prepared(cut, v) for cut, v in zip(cuts, vectors, strict=True)],
             self._embedder.name,
-            max_documents,
+            quotas,
         )
         with span("store", {"documents": len(request.documents)}):
             stored = {d.document_id: d for d in await self._store(tenant_id, request, deadline)}
         _count(tenant_id, stored.values())
-        return [stored.get(d.document_id or "") or known[_key(d)] for d in named]
+        return [stored.get(d.document_id or "") or known[d.document_id or ""] for d in named]
+
+    async def _known(
+        self, tenant_id: TenantId, documents: Sequence[NewDocument]
+    ) -> dict[str, IngestedDocument]:
+        """Return what is stored already, by id; where it was read from is noted all the same."""
+        wanted = {d.document_id or "": d.effective_from for d in documents}
+        async with self._database.transaction(tenant_id) as connection:
+            there = await versions.present(connection, tenant_id, wanted)
+            same = {
+                d.document_id: d
+                for d in documents
+                if d.document_id in there
+                and there[d.document_id]["content_hash"] == _content_hash(d)
+            }
+            sources = {document_id or "": d.source for document_id, d in same.items()}
+            await versions.note_sources(connection, tenant_id, sources)
+        return {document_id or "": versions.unchanged(there[document_id]) for document_id in same}
 
     async def _store(
         self, tenant_id: TenantId, request: corpus.StoreRequest, deadline: Deadline
@@ -150,10 +171,6 @@ def _content_hash(document: NewDocument) -> bytes:
     return sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).digest()
 
 
-def _key(document: NewDocument) -> str:
-    return f"{_content_hash(document).hex()} {document.document_id}"
-
-
 def _cut_all(documents: Sequence[NewDocument]) -> list[_Cut]:
     return [_cut(document) for document in documents]
 
@@ -171,6 +188,8 @@ def _cut(document: NewDocument) -> _Cut:
         language=language,
         spans=spans,
         terms=[analysis.terms(text[span.start : span.end], language) for span in spans],
+        effective_from=document.effective_from,
+        source=document.source,
     )
 
 
@@ -185,18 +204,22 @@ def _prepared(cut: _Cut, vectors: Vectors) -> corpus.PreparedDocument:
         text=cut.text,
         metadata=cut.metadata,
         content_hash=cut.content_hash,
+        text_hash=sha256(cut.text.encode()).digest(),
         language=cut.language,
         spans=cut.spans,
         chunk_ids=[new_id() for _ in cut.spans],
         terms=cut.terms,
         lengths=[analysis.document_length(terms) for terms in cut.terms],
         vectors=vectors,
+        effective_from=cut.effective_from,
+        source=cut.source,
     )
 
 
 def _records(document: corpus.PreparedDocument, announced: Announced) -> Iterator[VectorRecord]:
     """Yield a document's vectors as a hosted store keeps them, before they are current here."""
-    facts = Facts(document.document_id, announced.at, announced.at, document.metadata)
+    start = document.effective_from or announced.at
+    facts = Facts(document.document_id, start, announced.at, document.metadata)
     weights = corpus.weights_of(document, announced.pinned_length)
     for chunk_id, dense, sparse in zip(document.chunk_ids, document.vectors, weights, strict=True):
-        yield VectorRecord(chunk_id, dense, sparse, facts, effective_from=announced.at)
+        yield VectorRecord(chunk_id, dense, sparse, facts, effective_from=start)

@@ -6,7 +6,7 @@ worker, and a worker that is up to date needs one round trip.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from math import ceil
 from typing import Any
@@ -64,7 +64,7 @@ _USE = """
                AS requests_in_the_last_minute,
            (SELECT count(DISTINCT e.request_id) FROM usage_events e WHERE e.tenant_id = $1
             AND e.state = 'reserved' AND e.lease_expires_at > now()) AS requests_running,
-           c.documents,
+           c.documents, c.text_bytes,
            coalesce((SELECT m.settled_micro_usd FROM spend_months m WHERE m.tenant_id = $1
             AND m.month = date_trunc('month', now() AT TIME ZONE 'UTC')::date), 0)
                AS settled_micro_usd_this_month,
@@ -119,8 +119,15 @@ class _Snapshot:
 class Admission:
     """Lets requests in, exactly as many as allowed, over any number of workers."""
 
-    def __init__(self, database: Database, config: EffectiveConfig, limits: ResourceLimits) -> None:
+    def __init__(
+        self,
+        database: Database,
+        config: EffectiveConfig,
+        limits: ResourceLimits,
+        bring_into_force: Callable[[TenantId], Awaitable[None]],
+    ) -> None:
         self._database = database
+        self._bring_into_force = bring_into_force
         self._base = config
         self._default_limits = limits
         self._snapshots: dict[TenantId, _Snapshot] = {}
@@ -173,6 +180,9 @@ class Admission:
                     tenant_id, _ADMIT, _request(ask, permit, version), deadline=deadline
                 )
             )[0]
+            if row["verdict"] == "due":
+                await self._bring_into_force(tenant_id)
+                continue
             if row["verdict"] != "stale":
                 return _answer(row, permit, tenant_id)
             if fault and row["version"] == snapshot.version:

@@ -58,6 +58,7 @@ class LimitsPatch(BaseModel):
     max_tokens_per_query: int | None = Field(default=None, ge=1)
     max_concurrent_requests: int | None = Field(default=None, ge=0)
     max_documents: int | None = Field(default=None, ge=0)
+    max_bytes: int | None = Field(default=None, ge=0)
     monthly_budget_usd: float | None = Field(default=None, ge=0, le=1e9)
     requests_per_minute: int | None = Field(default=None, ge=0)
 

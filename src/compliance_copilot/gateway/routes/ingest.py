@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from compliance_copilot.core.errors import InvalidRequest, PayloadTooLarge
 from compliance_copilot.core.replies import ingest_body
-from compliance_copilot.core.vocabulary import NewDocument, Operation, Replay, Scope
+from compliance_copilot.core.vocabulary import NewDocument, Operation, Replay, Scope, Source
 from compliance_copilot.gateway.admitting import call_of, claim_of, replayed, working
 from compliance_copilot.gateway.authentication import IngestCaller
 from compliance_copilot.gateway.bodies import LARGE_BODY_BYTES, json_body
@@ -68,6 +68,7 @@ def new_documents(bodies: list[DocumentBody]) -> list[NewDocument]:
                 title=body.title,
                 metadata=body.metadata or {},
                 effective_from=body.effective_from,
+                source=_source(body),
             )
         )
     return documents
@@ -81,3 +82,9 @@ def _check_size(index: int, body: DocumentBody) -> None:
             field=field,
             limit_bytes=LARGEST_TEXT_BYTES,
         )
+
+
+def _source(body: DocumentBody) -> Source | None:
+    if body.source_path is None:
+        return None
+    return Source(body.source_path, bytes.fromhex(body.source_hash) if body.source_hash else None)

@@ -98,7 +98,7 @@ CREATE TYPE admission_request AS (
     lease_seconds real, idempotency_key text, body_hash bytea);
 
 -- The limit on documents is kept by the transaction that stores them, where their number is known.
--- verdict: admitted | stale | unknown_tenant | suspended | unauthenticated | forbidden
+-- verdict: admitted | stale | due (a version comes into force: move the corpus, ask again) | unknown_tenant | suspended | unauthenticated | forbidden
 --          | replay | running | idempotency_mismatch | gone
 --          | queries_per_hour | requests_per_minute | concurrent_requests | budget
 CREATE TYPE admission_reply AS (
@@ -216,8 +216,9 @@ BEGIN
         FROM provider_keys k WHERE k.tenant_id = p_tenant;
         RETURN a;
     END IF;
-    SELECT coalesce(max(c.version), 0) INTO a.corpus_version FROM corpora c
-    WHERE c.tenant_id = p_tenant;
+    SELECT coalesce(max(c.version), 0), CASE WHEN min(c.next_change_at) <= v_now THEN 'due' END
+    INTO a.corpus_version, a.verdict FROM corpora c WHERE c.tenant_id = p_tenant;
+    IF a.verdict IS NOT NULL THEN RETURN a; END IF;
     IF r.idempotency_key IS NOT NULL THEN
         a := claim_idempotency(p_tenant, r, a);
         IF a.verdict IS NOT NULL THEN RETURN a; END IF;

@@ -21,6 +21,14 @@ BEGIN
 END
 $$;
 
+-- Which versions a search sees: those in force at p_as_of, else those of the corpus as it was moved
+-- last. Never the clock's, so rows, statistics and corpus version belong together.
+CREATE FUNCTION instant_of(p_tenant text, p_as_of timestamptz)
+RETURNS timestamptz LANGUAGE sql STABLE AS $$
+    SELECT coalesce(p_as_of,
+                    (SELECT c.in_force_at FROM corpora c WHERE c.tenant_id = p_tenant))
+$$;
+
 -- The question as a sparse vector: term count x idf over this tenant's own statistics, with
 -- idf = ln(1 + (N - df + 0.5) / (df + 0.5)) (Robertson & Zaragoza 2009, non-negative form).
 -- The document side (term frequency, length) is in the stored vectors.
@@ -48,12 +56,13 @@ RETURNS TABLE (id uuid, document_id text, version integer, ordinal integer, star
                known_terms integer[], frequencies integer[])
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
-    v_at timestamptz := coalesce(p_as_of, now());
+    v_at timestamptz;
     v_corpus corpora;
     v_terms integer[];
     v_frequencies integer[];
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant, true);
+    v_at := instant_of(p_tenant, p_as_of);
     SELECT * INTO v_corpus FROM corpora c WHERE c.tenant_id = p_tenant;
     SELECT array_agg(f.term_id), array_agg(f.document_frequency) INTO v_terms, v_frequencies
     FROM term_frequencies(p_tenant, p_terms, p_as_of) f;
@@ -98,11 +107,12 @@ RETURNS TABLE (id uuid, document_id text, version integer, ordinal integer, star
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
     v_sparse sparsevec;
-    v_at timestamptz := coalesce(p_as_of, now());
+    v_at timestamptz;
     v_chunks integer;
     v_ids uuid[];
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant, true);
+    v_at := instant_of(p_tenant, p_as_of);
     IF cardinality(p_terms) > 0 THEN
         v_chunks := CASE WHEN p_as_of IS NULL
             THEN (SELECT c.chunks FROM corpora c WHERE c.tenant_id = p_tenant)
@@ -204,5 +214,8 @@ RETURNS void LANGUAGE sql AS $$
     SELECT p_tenant, u.term_id, u.step FROM unnest(p_terms, p_steps) AS u (term_id, step)
     ORDER BY u.term_id
     ON CONFLICT (tenant_id, term_id)
-    DO UPDATE SET document_frequency = s.document_frequency + excluded.document_frequency
+    DO UPDATE SET document_frequency = s.document_frequency + excluded.document_frequency;
+    -- A term that no chunk has any more is forgotten: it tells of what was erased.
+    DELETE FROM term_statistics s
+    WHERE s.tenant_id = p_tenant AND s.term_id = ANY (p_terms) AND s.document_frequency = 0
 $$;

@@ -1,0 +1,62 @@
+"""What is stored of a document: which version holds when, and where it was read from."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from compliance_copilot.core.vocabulary import IngestedDocument, Source, TenantId
+from compliance_copilot.storage.database import Connection, Row
+
+# What holds, or will hold, at the instant from which a new version is to be in force.
+_PRESENT = """
+    SELECT d.document_id, v.version, v.content_hash, v.chunks,
+           v.effective_from <= $4 AND v.effective_until > $4 AS in_force,
+           (SELECT max(o.version) FROM document_versions o
+            WHERE o.tenant_id = $1 AND o.document_id = d.document_id) AS last_version
+    FROM unnest($2::text[], $3::timestamptz[]) AS u (document_id, at)
+    JOIN documents d ON d.tenant_id = $1 AND d.document_id = u.document_id
+    LEFT JOIN document_versions v
+        ON v.tenant_id = $1 AND v.document_id = u.document_id
+       AND v.effective_from <= coalesce(u.at, $4) AND v.effective_until > coalesce(u.at, $4)
+"""
+_NOTE_SOURCES = """
+    UPDATE documents d SET source_path = u.path, source_hash = u.hash
+    FROM unnest($2::text[], $3::text[], $4::bytea[]) AS u (document_id, path, hash)
+    WHERE d.tenant_id = $1 AND d.document_id = u.document_id AND u.path IS NOT NULL
+      AND (d.source_path, d.source_hash) IS DISTINCT FROM (u.path, u.hash)
+"""
+
+
+async def present(
+    connection: Connection,
+    tenant_id: TenantId,
+    wanted: Mapping[str, datetime | None],
+    now: datetime | None = None,
+) -> dict[str, Row]:
+    """Return, by id, what is stored of documents: what holds at each one's instant (None: now)."""
+    instant = now or await connection.fetchval("SELECT clock_timestamp()")
+    rows = await connection.fetch(
+        _PRESENT, tenant_id, list(wanted.keys()), list(wanted.values()), instant
+    )
+    return {row["document_id"]: row for row in rows}
+
+
+def unchanged(row: Row) -> IngestedDocument:
+    """Return the outcome for a document whose content is stored already."""
+    return IngestedDocument(
+        row["document_id"], row["version"], "unchanged", row["chunks"], row["in_force"]
+    )
+
+
+async def note_sources(
+    connection: Connection, tenant_id: TenantId, sources: Mapping[str, Source | None]
+) -> None:
+    """Keep where documents were last read from; one without a source keeps what it has."""
+    known = {document_id: source for document_id, source in sources.items() if source}
+    if known:
+        await connection.execute(
+            _NOTE_SOURCES,
+            tenant_id,
+            list(known),
+            [source.path for source in known.values()],
+            [source.sha256 for source in known.values()],
+        )
