@@ -27,6 +27,10 @@ check: install ## Lint, types, import floors, secrets, fuzzing
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests_check $$(./scripts/prometheus.sh)
 
+.PHONY: audit
+audit: ## Look for known weaknesses of the locked dependencies (needs the internet)
+	$(BIN)/uv tool run pip-audit --requirement requirements.lock --no-deps --disable-pip
+
 .PHONY: lock
 lock: ## Resolve the newest versions into requirements.lock
 	$(BIN)/uv pip compile --universal --python-version 3.11 --no-header --no-annotate --extra test --extra dev pyproject.toml -o requirements.lock

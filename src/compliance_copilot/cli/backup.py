@@ -8,7 +8,6 @@ import typer
 
 from compliance_copilot.cli.output import Json, show_one
 from compliance_copilot.core.errors import SetupError
-from compliance_copilot.settings import PROJECT_ROOT, load_settings
 
 if TYPE_CHECKING:
     from compliance_copilot.storage.backup import Manifest
@@ -47,6 +46,7 @@ def restore(folder: Folder, as_json: Json = False) -> None:
 
 
 async def _backup(folder: Path) -> "Manifest":
+    from compliance_copilot.settings import load_settings
     from compliance_copilot.storage.backup import write_backup
     from compliance_copilot.wiring import open_server
 
@@ -57,6 +57,7 @@ async def _backup(folder: Path) -> "Manifest":
 
 async def _restore(folder: Path) -> "Manifest":
     from compliance_copilot.billing.prices import load_price_book
+    from compliance_copilot.settings import PROJECT_ROOT, load_settings
     from compliance_copilot.storage.backup import read_manifest
     from compliance_copilot.storage.restoring import restore_backup
     from compliance_copilot.wiring import bring_up_to_date, open_server

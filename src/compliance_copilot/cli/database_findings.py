@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compliance_copilot.cli.findings import Finding, failed, passed, warned
 from compliance_copilot.core.clock import utc_now
 from compliance_copilot.core.errors import CopilotError, SetupError
-from compliance_copilot.settings import Settings
+
+if TYPE_CHECKING:
+    from compliance_copilot.settings import Settings
 
 _MOST_SKEW_SECONDS = 5.0
 _SPARE_CONNECTIONS = 5  # superuser slots, migrations, backups
@@ -26,7 +28,7 @@ _FACTS = """
 """
 
 
-async def look_at_database(settings: Settings) -> list[Finding]:
+async def look_at_database(settings: "Settings") -> list[Finding]:
     """Open the database as the service would, without changing it, and look."""
     from compliance_copilot.storage import migrations
     from compliance_copilot.wiring import Addresses, open_server
@@ -61,7 +63,7 @@ async def _facts(serving: str) -> dict[str, Any]:
         return dict((await database.call_platform(_FACTS))[0])
 
 
-def _judged(facts: dict[str, Any], settings: Settings) -> Iterator[Finding]:
+def _judged(facts: dict[str, Any], settings: "Settings") -> Iterator[Finding]:
     yield passed("server", f"PostgreSQL {facts['server']}, pgvector {facts['vector']}")
     yield passed("role", f"{facts['role']} is bound by row-level security")
     open_tables = facts["unprotected"] or []
@@ -83,7 +85,7 @@ def _durability(name: str, value: str) -> Finding:
     return passed("durability", f"{name} is {value}")
 
 
-def _room(most: int, settings: Settings) -> Finding:
+def _room(most: int, settings: "Settings") -> Finding:
     wanted = settings.workers * settings.database_pool_size
     detail = f"{settings.workers} x {settings.database_pool_size} of {most}"
     if wanted + _SPARE_CONNECTIONS > most:

@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -18,7 +19,9 @@ from compliance_copilot.cli.serve import base_url
 from compliance_copilot.core.clock import utc_now
 from compliance_copilot.core.errors import SetupError
 from compliance_copilot.core.vocabulary import Operation
-from compliance_copilot.settings import PROJECT_ROOT, Settings, load_settings
+
+if TYPE_CHECKING:
+    from compliance_copilot.settings import Settings
 
 _OLDEST_PYTHON = (3, 11)
 _LEAST_FREE_BYTES = 200 * 2**20
@@ -61,6 +64,8 @@ def _print(finding: Finding) -> None:
 
 
 def _look() -> Iterator[Finding]:
+    from compliance_copilot.settings import load_settings
+
     yield _python()
     try:
         settings = load_settings()
@@ -85,7 +90,7 @@ def _python() -> Finding:
     return passed("python", found)
 
 
-def _settings(settings: Settings) -> Finding:
+def _settings(settings: "Settings") -> Finding:
     names = ", ".join(settings.unset_placeholders)
     if names:
         detail = f"placeholders count as unset: {names}"
@@ -98,7 +103,7 @@ def _existing(folder: Path) -> Path:
     return next(place for place in (folder, *folder.parents) if place.exists())
 
 
-def _disk(settings: Settings) -> Finding:
+def _disk(settings: "Settings") -> Finding:
     place = _existing(settings.data_dir)
     free = shutil.disk_usage(place).free
     detail = f"{free / 2**30:.1f} GiB free at {place}"
@@ -108,7 +113,7 @@ def _disk(settings: Settings) -> Finding:
     return warned("disk", detail, fix) if free < _LITTLE_FREE_BYTES else passed("disk", detail)
 
 
-def _data_dir(settings: Settings) -> Finding:
+def _data_dir(settings: "Settings") -> Finding:
     place = _existing(settings.data_dir)
     try:
         with tempfile.TemporaryFile(dir=place):
@@ -118,7 +123,7 @@ def _data_dir(settings: Settings) -> Finding:
         return failed("DATA_DIR", detail, "Give it to this user, or set DATA_DIR to another one.")
 
 
-def _providers(settings: Settings) -> Iterator[Finding]:
+def _providers(settings: "Settings") -> Iterator[Finding]:
     from compliance_copilot.readiness import KEYS, missing_reason
 
     for provider, field in KEYS.items():
@@ -132,9 +137,10 @@ def _providers(settings: Settings) -> Iterator[Finding]:
         yield passed("generation", f"GENERATION_PROVIDER={settings.generation_provider}")
 
 
-def _prices(settings: Settings) -> Iterator[Finding]:
+def _prices(settings: "Settings") -> Iterator[Finding]:
     from compliance_copilot.billing.prices import load_price_book
     from compliance_copilot.readiness import KEYS
+    from compliance_copilot.settings import PROJECT_ROOT
 
     try:
         book = load_price_book(PROJECT_ROOT / "configs" / "prices.toml")
@@ -164,7 +170,7 @@ def _price_fault(price: object, today: date) -> str | None:
     return f"was retired on {retired}" if retired is not None and retired <= today else None
 
 
-def _port(settings: Settings) -> Finding:
+def _port(settings: "Settings") -> Finding:
     where = f"{settings.api_host}:{settings.api_port}"
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -181,7 +187,7 @@ def _port(settings: Settings) -> Finding:
         return failed("port", f"{where} cannot be used ({error.strerror or error})", fix)
 
 
-def _is_ours(settings: Settings) -> bool:
+def _is_ours(settings: "Settings") -> bool:
     try:
         with urllib.request.urlopen(f"{base_url(settings)}/health", timeout=2) as reply:  # noqa: S310
             return b'"services"' in reply.read(4096)

@@ -5,7 +5,6 @@ import asyncio
 import typer
 
 from compliance_copilot.cli.output import Json, show_one
-from compliance_copilot.settings import PROJECT_ROOT, load_settings
 
 _HELP = """Bring the database schema up to date; safe to repeat.
 
@@ -34,6 +33,7 @@ def migrate(as_json: Json = False) -> None:
 
 async def _migrate() -> tuple[str | None, str]:
     from compliance_copilot.billing.prices import load_price_book
+    from compliance_copilot.settings import PROJECT_ROOT, load_settings
     from compliance_copilot.storage import migrations
     from compliance_copilot.wiring import bring_up_to_date, open_server
 

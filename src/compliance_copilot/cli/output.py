@@ -5,7 +5,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import orjson
 import typer
@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from compliance_copilot.core.acting import Actor, acting
-from compliance_copilot.orchestrator import Service
-from compliance_copilot.settings import load_settings
+
+if TYPE_CHECKING:
+    from compliance_copilot.orchestrator import Service
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 TenantOption = Annotated[str, typer.Option("--tenant", help="The tenant's id.")]
@@ -24,11 +25,12 @@ _PIPE_COLUMNS = 200  # a pipe has no width of its own; 80 would cut ids in two
 console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
 
 
-def with_service(work: Callable[[Service], Awaitable[T]], *, examples: bool = True) -> T:
+def with_service(work: "Callable[[Service], Awaitable[T]]", *, examples: bool = True) -> T:
     """Run one piece of work inside the service; it may run beside a serving one.
 
     `examples=False`: an empty database stays without the example tenants.
     """
+    from compliance_copilot.settings import load_settings
     from compliance_copilot.wiring import open_service
 
     settings = load_settings() if examples else load_settings(load_examples=False)

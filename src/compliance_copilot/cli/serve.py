@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from compliance_copilot.core.errors import SetupError
-from compliance_copilot.settings import PROJECT_ROOT, Settings, load_settings
 
 if TYPE_CHECKING:
     import uvicorn
+
+    from compliance_copilot.settings import Settings
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -45,6 +46,8 @@ def serve(
     reload: Annotated[bool, typer.Option(help="Start anew when the code changes.")] = False,
 ) -> None:
     """Take the port, then serve on it until a signal comes."""
+    from compliance_copilot.settings import load_settings
+
     settings = load_settings()
     _leave_on_signals()
     with _listening(settings) as listener:
@@ -71,7 +74,7 @@ def _leave(_number: int, _frame: object) -> None:
 
 
 @contextmanager
-def _listening(settings: Settings) -> Iterator[socket.socket]:
+def _listening(settings: "Settings") -> Iterator[socket.socket]:
     """Take the port at once: who asks while the service starts is answered when it is up."""
     host, port = settings.api_host, settings.api_port
     try:
@@ -96,10 +99,12 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
         yield listener
 
 
-def _serve_alone(settings: Settings, listener: socket.socket) -> None:
+def _serve_alone(settings: "Settings", listener: socket.socket) -> None:
     """Serve in this process: the application opens everything itself."""
     import uvicorn
     from uvicorn.importer import import_from_string
+
+    from compliance_copilot.settings import PROJECT_ROOT
 
     sys.path.insert(0, str(PROJECT_ROOT))
     announced = _Announced(import_from_string(_APPLICATION), lambda: _announce(settings))
@@ -113,10 +118,12 @@ def _serve_alone(settings: Settings, listener: socket.socket) -> None:
         raise
 
 
-def _serve_supervised(settings: Settings, listener: socket.socket, *, reload: bool) -> None:
+def _serve_supervised(settings: "Settings", listener: socket.socket, *, reload: bool) -> None:
     """Prepare once, then let worker processes serve; they share the server held here."""
     import uvicorn
     from uvicorn.supervisors import ChangeReload, Multiprocess
+
+    from compliance_copilot.settings import PROJECT_ROOT
 
     sys.path.insert(0, str(PROJECT_ROOT))
     config = _uvicorn_config(settings, _APPLICATION, reload=reload)
@@ -133,12 +140,13 @@ def _serve_supervised(settings: Settings, listener: socket.socket, *, reload: bo
 
 
 def _uvicorn_config(
-    settings: Settings, application: Any, *, reload: bool = False
+    settings: "Settings", application: Any, *, reload: bool = False
 ) -> "uvicorn.Config":
     import uvicorn
     from uvicorn.config import LOGGING_CONFIG
 
     from compliance_copilot.gateway.connections import BoundedConnection
+    from compliance_copilot.settings import PROJECT_ROOT
 
     # Our own lines tell what a person needs; uvicorn's come with LOG_LEVEL=DEBUG.
     logs = deepcopy(LOGGING_CONFIG)
@@ -195,7 +203,7 @@ class _Announced:
 
 
 @contextmanager
-def _prepared(settings: Settings) -> Iterator[None]:
+def _prepared(settings: "Settings") -> Iterator[None]:
     """Start once, so that faults are told once; then hold the embedded server for the workers.
 
     It runs in a thread of its own: the supervisor of the workers takes this one.
@@ -223,7 +231,7 @@ def _prepared(settings: Settings) -> Iterator[None]:
         thread.join()
 
 
-async def _hold(settings: Settings, ready: threading.Event, stop: threading.Event) -> None:
+async def _hold(settings: "Settings", ready: threading.Event, stop: threading.Event) -> None:
     from compliance_copilot.storage.embedded import open_embedded
     from compliance_copilot.wiring import open_service
 
@@ -237,7 +245,7 @@ async def _hold(settings: Settings, ready: threading.Event, stop: threading.Even
         await asyncio.to_thread(stop.wait)
 
 
-def _announce(settings: Settings) -> None:
+def _announce(settings: "Settings") -> None:
     from compliance_copilot.bootstrap import key_folder
 
     url = base_url(settings)
@@ -255,7 +263,7 @@ def _announce(settings: Settings) -> None:
     sys.stderr.flush()
 
 
-def base_url(settings: Settings) -> str:
+def base_url(settings: "Settings") -> str:
     """Return where this machine reaches the service."""
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.api_host, settings.api_host)  # noqa: S104
     if ":" in host and not host.startswith("["):

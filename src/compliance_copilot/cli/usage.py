@@ -1,7 +1,8 @@
-"""usage: show, events."""
+"""usage: show, events, statement, reconcile."""
 
 from datetime import timedelta
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,7 +17,16 @@ from compliance_copilot.cli.output import (
 from compliance_copilot.core.clock import utc_now
 from compliance_copilot.core.vocabulary import Operation, TenantId
 
+if TYPE_CHECKING:
+    from compliance_copilot.billing.ledger import UsageEvent
+    from compliance_copilot.billing.reconciliation import Reconciliation
+    from compliance_copilot.orchestrator import Service
+
 app = typer.Typer(no_args_is_help=True)
+_PAGE = 1000
+Month = Annotated[
+    str | None, typer.Option(help="e.g. 2026-11, in UTC; without, the present month.")
+]
 Hours = Annotated[float, typer.Option(min=0, help="How far back.")]
 
 
@@ -78,3 +88,87 @@ def events(
     show(found, as_json=False, name="events", columns=columns)
     if cursor:
         typer.echo(f"There are more; --limit (now {limit}) shows up to 1000.")
+
+
+@app.command()
+def statement(tenant_id: TenantArgument, month: Month = None, as_json: Json = False) -> None:
+    """Draw a month as an invoice has it; its lines add up to the ledger.
+
+    Example: compliance-copilot usage statement acme_corp --month 2026-11 --json
+    """
+    from compliance_copilot.billing.statements import Statement
+    from compliance_copilot.storage.audit import AuditEntry
+
+    named = month or utc_now().strftime("%Y-%m")
+
+    async def work(service: "Service") -> Statement:
+        tenant = (await service.tenants.require(TenantId(tenant_id))).tenant_id
+        drawn = await service.copilot.statements.draw(tenant, named)
+        entry = AuditEntry("statement.exported", f"month:{named}", {"format": "cli"})
+        await service.audit.record(tenant, entry)
+        return drawn
+
+    drawn = with_service(work)
+    if as_json:
+        show_json(drawn)
+        return
+    columns = ("operation", "provider", "model", "events", "input_tokens", "output_tokens")
+    show(drawn.lines, as_json=False, name="lines", columns=(*columns, "cost_micro_usd"))
+    typer.echo(f"{drawn.tenant_id} {drawn.month}: {drawn.total_usd} {drawn.currency}")
+    if not drawn.complete:
+        typer.echo(f"Not final: {'; '.join(drawn.reasons)}")
+
+
+@app.command()
+def reconcile(
+    provider_export: Annotated[Path, typer.Option(help="CSV, JSON list or JSON lines of calls.")],
+    tenant: Annotated[str | None, typer.Option(help="Only this one; without, all.")] = None,
+    month: Month = None,
+    as_json: Json = False,
+) -> None:
+    """Compare the ledger with a provider's own export; ends with 1 when they differ.
+
+    Example: compliance-copilot usage reconcile --provider-export openai-2026-11.csv --month 2026-11
+    """
+    from compliance_copilot.billing.reconciliation import load_provider_export, reconciled
+
+    calls = load_provider_export(provider_export)
+    named = month or utc_now().strftime("%Y-%m")
+    found = reconciled(with_service(lambda s: _rows(s, tenant, named)), calls)
+    _show_reconciliation(found, as_json=as_json)
+    if found.differences:
+        raise typer.Exit(1)
+
+
+async def _rows(service: "Service", only: str | None, month: str) -> "list[UsageEvent]":
+    """Return the rows of a month, of one tenant or of all, one tenant at a time."""
+    from compliance_copilot.billing.ledger import UsageFilter
+    from compliance_copilot.billing.statements import month_of
+
+    wanted = UsageFilter(None, *month_of(month))
+    tenants = [TenantId(only)] if only else await service.tenants.list_ids(limit=_PAGE)
+    rows: list[UsageEvent] = []
+    while tenants:
+        for tenant_id in tenants:
+            await service.tenants.require(tenant_id)
+            cursor: str | None = None
+            while True:
+                page, cursor = await service.copilot.usage.list(
+                    tenant_id, wanted=wanted, cursor=cursor, limit=_PAGE
+                )
+                rows += page
+                if cursor is None:
+                    break
+        tenants = [] if only else await service.tenants.list_ids(after=tenants[-1], limit=_PAGE)
+    return rows
+
+
+def _show_reconciliation(found: "Reconciliation", *, as_json: bool) -> None:
+    if as_json:
+        show_json(found)
+        return
+    columns = ("kind", "response_id", "ours", "theirs", "request_id")
+    show(found.differences, as_json=False, name="differences", columns=columns)
+    typer.echo(
+        f"{found.agreeing} agree, {len(found.differences)} differ, {found.unknown} interrupted."
+    )
