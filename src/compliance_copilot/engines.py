@@ -20,10 +20,12 @@ from compliance_copilot.adapters.onnx_embedder import OnnxEmbedder
 from compliance_copilot.adapters.openai_embedder import OpenAIEmbedder
 from compliance_copilot.adapters.openai_generator import OpenAIGenerator
 from compliance_copilot.adapters.pgvector_index import PgvectorIndex
+from compliance_copilot.adapters.pinecone_index import PineconeIndex
+from compliance_copilot.adapters.pinecone_store import PineconeStore
 from compliance_copilot.adapters.wordllama_embedder import WordllamaEmbedder
 from compliance_copilot.core.errors import SetupError
 from compliance_copilot.rag.ports import Embedder, Generator, VectorIndex
-from compliance_copilot.rag.replication import Replication
+from compliance_copilot.rag.replication import Replication, replicating
 from compliance_copilot.settings import Settings
 from compliance_copilot.storage.database import Database
 
@@ -43,6 +45,8 @@ class Engines:
     replication: Replication
     vendors: Mapping[str, Vendor]
     """By whom a tenant's own key may be used; they have a key of the service's or none."""
+    hosted: PineconeStore | None = None
+    """The hosted vector store, None when the database is the store."""
 
 
 def make_embedder(settings: Settings) -> MadeEmbedder:
@@ -71,12 +75,7 @@ async def open_engines(
     settings: Settings, database: Database, embedder: MadeEmbedder, stack: AsyncExitStack
 ) -> Engines:
     """Make index and generators; what they hold is closed with the stack."""
-    if settings.vector_store == "pinecone" and settings.pinecone_api_key is not None:
-        raise SetupError("VECTOR_STORE: pinecone is not part of this version; leave it unset.")
-    files = CorpusFiles(settings.data_dir / "hot", settings.hot_index_megabytes * 2**20)
-    await asyncio.to_thread(files.prepare)
-    index = HotIndex(PgvectorIndex(database), database, files)
-    stack.push_async_callback(index.close)
+    index, replication, hosted = await _open_store(settings, database, stack)
     if isinstance(embedder, OpenAIEmbedder):
         stack.push_async_callback(embedder.aclose)
     vendors = _vendors(settings)
@@ -87,7 +86,36 @@ async def open_engines(
             await asyncio.to_thread(import_module, provider)
             generators[provider] = vendor
         stack.push_async_callback(vendor.aclose)
-    return Engines(index, embedder, generators, Replication(database), vendors)
+    return Engines(index, embedder, generators, replication, vendors, hosted)
+
+
+async def _open_store(
+    settings: Settings, database: Database, stack: AsyncExitStack
+) -> tuple[VectorIndex, Replication, PineconeStore | None]:
+    rows = PgvectorIndex(database)
+    if settings.vector_store == "pinecone":
+        hosted = make_pinecone_store(settings)
+        stack.push_async_callback(hosted.aclose)
+        named = settings.pinecone_api_key is not None
+        replication = Replication(database, hosted if named else None)
+        if named:
+            await stack.enter_async_context(replicating(replication))
+        return PineconeIndex(database, hosted, rows), replication, hosted
+    files = CorpusFiles(settings.data_dir / "hot", settings.hot_index_megabytes * 2**20)
+    await asyncio.to_thread(files.prepare)
+    index = HotIndex(rows, database, files)
+    stack.push_async_callback(index.close)
+    return index, Replication(database), None
+
+
+def make_pinecone_store(settings: Settings) -> PineconeStore:
+    """Return the index at Pinecone that the settings name."""
+    return PineconeStore(
+        _secret(settings.pinecone_api_key),
+        settings.pinecone_index_name,
+        host=settings.pinecone_index_host,
+        controller=settings.pinecone_controller_host,
+    )
 
 
 def _vendors(settings: Settings) -> dict[str, Vendor]:

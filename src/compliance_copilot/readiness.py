@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from compliance_copilot.adapters.pinecone_store import PineconeStore
 from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.errors import CopilotError
 from compliance_copilot.core.vocabulary import Operation
@@ -35,6 +36,16 @@ def _unset(settings: Settings, provider: str) -> str | None:
     return None
 
 
+def unused_key(settings: Settings) -> str | None:
+    """Tell of a key that is set and not used, with the commands that put it to use."""
+    if settings.pinecone_api_key is None or settings.vector_store == "pinecone":
+        return None
+    return (
+        "PINECONE_API_KEY is set and not used: VECTOR_STORE is not pinecone; to switch, set it and"
+        " run `compliance-copilot vectors init`, then `compliance-copilot reindex`"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Readying:
     """Looks at the parts of the service."""
@@ -43,6 +54,7 @@ class Readying:
     database: Database
     embedder: Embedder
     breakers: Breakers
+    hosted: PineconeStore | None = None
 
     def resting(self) -> list[str]:
         """Name the providers and models of ours that are not called for now."""
@@ -56,7 +68,7 @@ class Readying:
         """Return the state of every part; the database is asked, within two seconds."""
         components = {
             "database": await self._database(),
-            "vector_store": self._vector_store(),
+            "vector_store": await self._vector_store(),
             "generation": self._generation(),
             "embedding": self._embedding(),
             "settings": self._placeholders(),
@@ -77,15 +89,21 @@ class Readying:
         reason = _unset(self.settings, self.settings.embedding_provider)
         return Component("limited", reason) if reason else Component("ready", self.embedder.name)
 
-    def _vector_store(self) -> Component:
-        if self.settings.vector_store == "pinecone":
-            reason = _unset(self.settings, "pinecone")
-            return Component("limited", reason) if reason else Component("ready", "pinecone")
-        if self.settings.pinecone_api_key is not None:
-            return Component(
-                "ready", "pgvector; PINECONE_API_KEY is set and not used while VECTOR_STORE is not"
-            )
-        return Component("ready", "pgvector")
+    async def _vector_store(self) -> Component:
+        if self.hosted is not None:
+            return await self._hosted(self.hosted)
+        note = unused_key(self.settings)
+        return Component("ready", f"pgvector; {note}" if note else "pgvector")
+
+    async def _hosted(self, store: PineconeStore) -> Component:
+        reason = _unset(self.settings, "pinecone")
+        if reason:
+            return Component("limited", reason)
+        try:
+            await store.describe(deadline=Deadline.after(_LOOK_SECONDS))
+        except CopilotError as error:
+            return Component("down", error.detail)
+        return Component("ready", store.name)
 
     def _generation(self) -> Component:
         reason = _unset(self.settings, self.settings.generation_provider)

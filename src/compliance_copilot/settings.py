@@ -62,6 +62,7 @@ class Settings(BaseModel):
     pinecone_environment: str | None = None
     pinecone_index_name: str = "compliance-copilot"
     pinecone_index_host: str | None = None
+    pinecone_controller_host: str = "https://api.pinecone.io"
     database_url: SecretStr | None = None
     database_owner_url: SecretStr | None = None
     admin_api_key: SecretStr | None = Field(default=None, min_length=32)

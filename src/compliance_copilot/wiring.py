@@ -204,7 +204,7 @@ def _assemble(
         provider_keys=own_keys,
         config=config,
         audit=AuditLog(database, checkpoints),
-        status=Readying(settings, database, embedder, rooms.answerer.breakers).look,
+        status=Readying(settings, database, embedder, rooms.answerer.breakers, engines.hosted).look,
         skipped=skipped,
     )
 

@@ -124,11 +124,14 @@ def _data_dir(settings: "Settings") -> Finding:
 
 
 def _providers(settings: "Settings") -> Iterator[Finding]:
-    from compliance_copilot.readiness import KEYS, missing_reason
+    from compliance_copilot.readiness import KEYS, missing_reason, unused_key
 
     for provider, field in KEYS.items():
         state = "is set" if getattr(settings, field) is not None else "is not set"
         yield passed(provider, f"{field.upper()} {state}")
+    note = unused_key(settings)
+    if note:
+        yield warned("vector_store", *note.split("; to switch, ", 1))
     reason = missing_reason(settings, Operation.QUERY)
     if reason:
         fix = "Set that key, or name another provider (GENERATION_PROVIDER=auto needs none)."

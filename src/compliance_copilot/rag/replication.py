@@ -119,8 +119,14 @@ class Replication:
         self, announced: Announced, records: Sequence[VectorRecord], *, deadline: Deadline
     ) -> None:
         """Write announced vectors; nobody sees them before the rows here are committed."""
+        await self.write_into(announced.namespace, records, deadline=deadline)
+
+    async def write_into(
+        self, namespace: str, records: Sequence[VectorRecord], *, deadline: Deadline
+    ) -> None:
+        """Write records into a namespace that no corpus uses yet."""
         if self._copy is not None:
-            await self._copy.upsert(announced.namespace, records, deadline=deadline)
+            await self._copy.upsert(namespace, records, deadline=deadline)
 
     async def flush(self, tenant_id: TenantId, *, deadline: Deadline | None = None) -> int:
         """Bring over what is marked and due; return how many chunks. Quick when nothing is.
