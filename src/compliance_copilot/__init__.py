@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         RetrievalMode,
     )
     from compliance_copilot.orchestrator import ComplianceCopilotSaaS
+    from compliance_copilot.rag.filter_language import narrowed
     from compliance_copilot.settings import Settings, load_settings
     from compliance_copilot.tenancy.config_manager import ConfigManager
     from compliance_copilot.tenancy.context import TenantContext
@@ -38,6 +39,7 @@ __all__ = [
     "TenantContext",
     "__version__",
     "load_settings",
+    "narrowed",
     "open_copilot",
 ]
 
@@ -52,6 +54,7 @@ _PLACES = {
     "Settings": "settings",
     "TenantContext": "tenancy.context",
     "load_settings": "settings",
+    "narrowed": "rag.filter_language",
     "open_copilot": "wiring",
 }
 

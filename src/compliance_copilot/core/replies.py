@@ -63,10 +63,11 @@ def _chunk(scored: ScoredChunk) -> Chunk:
 
 def search_body(reply: SearchReply) -> dict[str, Any]:
     """Return the body of a `/search` reply."""
-    return {
-        "results": [_source(index, scored) for index, scored in enumerate(reply.results)],
-        "metadata": _metadata(reply.metadata),
-    }
+    results = [_source(index, scored) for index, scored in enumerate(reply.results)]
+    if reply.explained:
+        pairs = zip(results, reply.explained, strict=True)
+        results = [{**source, "explain": told} for source, told in pairs]
+    return {"results": results, "metadata": _metadata(reply.metadata)}
 
 
 def ingest_body(reply: IngestReply) -> dict[str, Any]:

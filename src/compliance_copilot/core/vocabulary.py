@@ -302,10 +302,11 @@ class QueryReply:
 
 @dataclass(frozen=True, slots=True)
 class SearchReply:
-    """Ranked sources without an answer."""
+    """Ranked sources without an answer; `explained` has an entry for each, or none."""
 
     results: Sequence[ScoredChunk]
     metadata: ReplyMetadata
+    explained: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)

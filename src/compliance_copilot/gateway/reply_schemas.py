@@ -87,6 +87,24 @@ class Source(BaseModel):
     metadata: dict[str, Any]
 
 
+class ScoreParts(BaseModel):
+    """What a source's score is made of; a part that played no role is null."""
+
+    path: str = Field(description="Who found it: `hot` (mapped file), `sql` or `pinecone`.")
+    dense: float | None = Field(description="Cosine, where among the best of that list.")
+    bm25: float | None = Field(description="BM25, where among the best of that list.")
+    fusion: float | None
+    ranker: float | None
+    matched_terms: list[str] = Field(description="Stems of the question that the source has.")
+    filters: dict[str, Any] | None = Field(description="The filter that was applied.")
+
+
+class FoundSource(Source):
+    """A source of a search; `explain` is there when it was asked for."""
+
+    explain: ScoreParts | None = None
+
+
 class CitationBody(BaseModel):
     """A quote that stands in the source, checked."""
 
@@ -159,7 +177,7 @@ class SearchReplyBody(BaseModel):
         json_schema_extra={"example": {"results": [_SOURCE], "metadata": _METADATA}}
     )
 
-    results: list[Source]
+    results: list[FoundSource]
     metadata: ReplyMetadataBody
 
 

@@ -1,11 +1,9 @@
 """Bodies that come in: strict types, no unknown fields, bounded in every direction."""
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -14,6 +12,7 @@ from pydantic import (
 )
 
 from compliance_copilot.core.vocabulary import ModelTier, RetrievalMode, Scope, Unsupported
+from compliance_copilot.rag.filter_language import Filters, Instant, Narrowing
 
 TenantScope = Literal[Scope.QUERY, Scope.INGEST, Scope.USAGE_READ, Scope.TENANT_ADMIN]
 LONGEST_QUERY = 8_000
@@ -23,7 +22,7 @@ LARGEST_TEXT_BYTES = 2_000_000
 LARGEST_METADATA = 32_000
 DEEPEST_METADATA = 8
 _LARGEST_INTEGER = 2**53 - 1
-_FIRST_YEAR, _LAST_YEAR = 1900, 9000
+_NOT_CONFIGURED = {"tenant_id", "query", "filters", "as_of", "explain"}
 
 
 def _without_default(schema: dict[str, Any]) -> None:
@@ -93,19 +92,6 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _text_only(value: Any) -> Any:
-    if not isinstance(value, str):
-        raise ValueError("It is written as text, e.g. 2026-11-23T10:00:00Z.")
-    return value
-
-
-def _storable(instant: datetime) -> datetime:
-    if not _FIRST_YEAR <= instant.year <= _LAST_YEAR:
-        raise ValueError(f"It lies in the years {_FIRST_YEAR} to {_LAST_YEAR}.")
-    return instant
-
-
-Instant = Annotated[AwareDatetime, BeforeValidator(_text_only), AfterValidator(_storable)]
 Name = Annotated[
     str,
     Field(strict=True, min_length=1, max_length=200, json_schema_extra=_visible),
@@ -142,12 +128,8 @@ class Body(BaseModel):
         return given
 
 
-class SearchRequest(Body):
-    """A question, and what it overrides of the tenant's configuration."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"example": {"query": "How is customer data encrypted?", "top_k": 5}}
-    )
+class _Question(Body):
+    """A question, what it is put to, and what it overrides of the tenant's configuration."""
 
     tenant_id: TenantName | None = Field(
         default=None, description="May be left out: the key names the tenant."
@@ -160,15 +142,41 @@ class SearchRequest(Body):
     top_k: TopK | None = None
     max_tokens: MaxTokens | None = None
     temperature: Temperature | None = None
+    filters: Filters | None = Field(
+        default=None,
+        description="Only documents of which this holds; docs/filters.md has the language.",
+    )
+    as_of: Instant | None = Field(
+        default=None, description="Answer from the versions in force at this instant."
+    )
+
+    @property
+    def narrowing(self) -> Narrowing:
+        """Return what of the corpus the question is put to."""
+        return Narrowing(self.filters.tree() if self.filters else None, self.as_of)
 
     def overrides(self) -> dict[str, Any]:
         """Return the configuration fields that this question sets."""
-        given = self.model_dump(exclude_none=True, exclude={"tenant_id", "query"})
+        given = self.model_dump(exclude_none=True, exclude=_NOT_CONFIGURED)
         return dict(given)
 
 
-class QueryRequest(SearchRequest):
+class SearchRequest(_Question):
+    """A question whose sources are wanted, and no answer."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"query": "How is customer data encrypted?", "top_k": 5}}
+    )
+
+    explain: Flag = Field(
+        default=False, description="Tell of each source what its score is made of."
+    )
+
+
+class QueryRequest(_Question):
     """A question to be answered from the tenant's documents."""
+
+    model_config = SearchRequest.model_config
 
 
 class DocumentBody(Body):

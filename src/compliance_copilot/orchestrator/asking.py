@@ -15,10 +15,19 @@ from compliance_copilot.orchestrator.embedding import Embedding
 from compliance_copilot.orchestrator.replying import query_reply
 from compliance_copilot.orchestrator.reservations import Reservations
 from compliance_copilot.orchestrator.rooms import Rooms
+from compliance_copilot.rag.filter_language import EVERYTHING, Narrowing
 from compliance_copilot.rag.retrieval import RetrievalRequest
 from compliance_copilot.tenancy.admission import Planner
 
 MOST_QUESTION_CHARACTERS = 8_000
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked, and of what part of the corpus."""
+
+    text: str
+    narrowing: Narrowing = EVERYTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +44,11 @@ class Asking:
             return self.embedding.for_question(question)
         return self.reservations.for_question(question)
 
-    async def answer(self, permit: Permit, question: str, meter: Meter, tell: Tell) -> QueryReply:
+    async def answer(
+        self, permit: Permit, question: Question, meter: Meter, tell: Tell
+    ) -> QueryReply:
         """Return the settled reply to a question; `tell` hears of it on the way."""
-        reserve = self.reservations.on_tier(permit.config, question)
+        reserve = self.reservations.on_tier(permit.config, question.text)
         attempts = LedgerAttempts(meter, permit, reserve)
         try:
             reply = await self._answered(permit, question, attempts, tell)
@@ -50,7 +61,7 @@ class Asking:
         return reply
 
     async def _answered(
-        self, permit: Permit, question: str, attempts: LedgerAttempts, tell: Tell
+        self, permit: Permit, question: Question, attempts: LedgerAttempts, tell: Tell
     ) -> QueryReply:
         meter = attempts.meter
         found = await self.embedding.retriever(meter).retrieve(
@@ -60,7 +71,12 @@ class Asking:
             attempts.pending = self.embedding.settlement("ok", meter)
         tell(Sources(found.sources))
         answered = await self.rooms.answerer.answer(
-            question, found.sources, permit.config, attempts, deadline=permit.deadline, tell=tell
+            question.text,
+            found.sources,
+            permit.config,
+            attempts,
+            deadline=permit.deadline,
+            tell=tell,
         )
         settlement = attempts.last(answered.answer.outcome.value)
         reply = query_reply(permit, answered, meter, settlement)
@@ -68,7 +84,7 @@ class Asking:
         return reply
 
 
-def checked_question(text: str) -> str:
+def checked_question(text: str, narrowing: Narrowing = EVERYTHING) -> Question:
     """Return the question. Raises InvalidRequest when it is empty or too long."""
     if not text.strip():
         raise InvalidRequest("The question is empty.", field="query")
@@ -76,9 +92,19 @@ def checked_question(text: str) -> str:
         raise InvalidRequest(
             f"A question has at most {MOST_QUESTION_CHARACTERS} characters.", field="query"
         )
-    return text
+    return Question(text, narrowing)
 
 
-def retrieval_request(permit: Permit, question: str) -> RetrievalRequest:
+def retrieval_request(
+    permit: Permit, question: Question, *, explain: bool = False
+) -> RetrievalRequest:
     """Return what the retriever is asked for an admitted question or search."""
-    return RetrievalRequest(question, permit.config, permit.corpus_version, permit.deadline)
+    return RetrievalRequest(
+        question.text,
+        permit.config,
+        permit.corpus_version,
+        permit.deadline,
+        question.narrowing.filters,
+        question.narrowing.as_of,
+        explain,
+    )

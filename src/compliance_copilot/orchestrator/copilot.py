@@ -21,7 +21,12 @@ from compliance_copilot.core.vocabulary import (
     TenantId,
     UsageSummary,
 )
-from compliance_copilot.orchestrator.asking import Asking, checked_question, retrieval_request
+from compliance_copilot.orchestrator.asking import (
+    Asking,
+    Question,
+    checked_question,
+    retrieval_request,
+)
 from compliance_copilot.orchestrator.embedding import Embedding
 from compliance_copilot.orchestrator.reception import Reception
 from compliance_copilot.orchestrator.replying import metadata
@@ -30,6 +35,7 @@ from compliance_copilot.orchestrator.rooms import NOBODY, Call, Rooms, Timeouts
 from compliance_copilot.orchestrator.streaming import Streams
 from compliance_copilot.rag.answers import AnswerStore
 from compliance_copilot.rag.documents import DocumentStore
+from compliance_copilot.rag.filter_language import EVERYTHING, Narrowing
 from compliance_copilot.rag.quotas import Quotas
 from compliance_copilot.tenancy.config_manager import ConfigManager
 from compliance_copilot.tenancy.context import TenantContext
@@ -76,14 +82,18 @@ class ComplianceCopilotSaaS:
         query_text: str,
         *,
         override_config: Mapping[str, Any] | None = None,
+        narrowing: Narrowing = EVERYTHING,
         call: Call = NOBODY,
     ) -> QueryReply | Replay:
         """Answer a question from the tenant's documents, with checked quotes.
 
+        `narrowing` is what `narrowed(filters, as_of=...)` gives.
+
         Raises InvalidRequest, UnknownTenant, LimitReached, BudgetExhausted, RetrievalUnavailable,
         ModelUnavailable, StoreUnavailable or DeadlineExceeded.
         """
-        return await self._question(tenant_id, query_text, override_config, call, nobody)
+        question = checked_question(query_text, narrowing)
+        return await self._question(tenant_id, question, override_config, call, nobody)
 
     def stream(
         self,
@@ -91,6 +101,7 @@ class ComplianceCopilotSaaS:
         query_text: str,
         *,
         override_config: Mapping[str, Any] | None = None,
+        narrowing: Narrowing = EVERYTHING,
         call: Call = NOBODY,
     ) -> AsyncGenerator[Event]:
         """Answer as `query` does, and yield the answer while it is made (`core/events.py`).
@@ -100,7 +111,8 @@ class ComplianceCopilotSaaS:
         """
 
         async def work(tell: Tell) -> None:
-            reply = await self._question(tenant_id, query_text, override_config, call, tell)
+            question = checked_question(query_text, narrowing)
+            reply = await self._question(tenant_id, question, override_config, call, tell)
             if isinstance(reply, Replay):
                 tell(Done(reply))
 
@@ -109,15 +121,14 @@ class ComplianceCopilotSaaS:
     async def _question(
         self,
         tenant_id: str,
-        query_text: str,
+        question: Question,
         overrides: Mapping[str, Any] | None,
         call: Call,
         tell: Tell,
     ) -> QueryReply | Replay:
-        question = checked_question(query_text)
         tenant = TenantId(tenant_id)
         async with self._reception.entered(tenant, Operation.QUERY):
-            plan = self._asking.plan(question)
+            plan = self._asking.plan(question.text)
             ask = self._reception.ask(Operation.QUERY, overrides, call, plan)
             permit = await self._rooms.admission.admit(tenant, ask)
             if isinstance(permit, Replay):
@@ -131,24 +142,29 @@ class ComplianceCopilotSaaS:
         query_text: str,
         *,
         override_config: Mapping[str, Any] | None = None,
+        narrowing: Narrowing = EVERYTHING,
+        explain: bool = False,
         call: Call = NOBODY,
     ) -> SearchReply:
         """Return ranked sources without an answer. Raises as `query` does."""
-        question = checked_question(query_text)
+        question = checked_question(query_text, narrowing)
         tenant = TenantId(tenant_id)
         async with self._reception.entered(tenant, Operation.SEARCH):
             ask = self._reception.ask(
-                Operation.SEARCH, override_config, call, self._embedding.for_question(question)
+                Operation.SEARCH, override_config, call, self._embedding.for_question(question.text)
             )
             permit = await self._rooms.admission.admit(tenant, ask)
             if isinstance(permit, Replay):
                 raise InvalidRequest("A search takes no Idempotency-Key.", field="Idempotency-Key")
             async with self._reception.metered(permit) as meter:
                 retriever = self._embedding.retriever(meter)
-                found = await retriever.retrieve(tenant, retrieval_request(permit, question))
+                asked = retrieval_request(permit, question, explain=explain)
+                found = await retriever.retrieve(tenant, asked)
                 settlement = self._embedding.settlement("ok", meter)
                 await meter.settle(settlement)
-                return SearchReply(found.sources, metadata(permit, meter, settlement))
+                return SearchReply(
+                    found.sources, metadata(permit, meter, settlement), found.explained
+                )
 
     async def ingest(
         self,

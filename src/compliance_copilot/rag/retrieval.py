@@ -13,6 +13,7 @@ from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.vocabulary import EffectiveConfig, RetrievalMode, ScoredChunk, TenantId
 from compliance_copilot.rag import analysis
 from compliance_copilot.rag.contenders import Contender
+from compliance_copilot.rag.explaining import explained, letters_of
 from compliance_copilot.rag.filters import Filter
 from compliance_copilot.rag.fusion import fuse, rank_dense
 from compliance_copilot.rag.ports import Embedder, HybridQuery, RankedLists, VectorIndex
@@ -49,12 +50,14 @@ class RetrievalRequest:
 class Retrieved:
     """Sources, best first, and how they were found.
 
-    `steps` is what a mode of several steps did; `embedding_tokens` what the embedder's vendor
+    `steps` is what a mode of several steps did; `explained` what each source's score is made of,
+    when that was asked for; `embedding_tokens` what the embedder's vendor
     counted over all of them.
     """
 
     sources: Sequence[ScoredChunk]
     steps: Sequence[Mapping[str, Any]] = ()
+    explained: Sequence[Mapping[str, Any]] = ()
     embedding_tokens: int = 0
 
 
@@ -96,9 +99,15 @@ class Retriever:
             lists = await self.index.search(
                 tenant_id, query, limit=max(CANDIDATES, config.top_k), deadline=request.deadline
             )
-        ranked = rank_dense(lists, limit=config.top_k) if basic else _ranked(lists, terms)
-        sources = [found.of(lists.chunks[found.chunk_id]) for found in ranked[: config.top_k]]
-        return Retrieved(sources, embedding_tokens=embedded.input_tokens)
+        fused = [] if basic else fuse(lists, limit=DEPTH_OF_RERANKING)
+        ranked = rank_dense(lists, limit=config.top_k) if basic else _ranked(lists, fused, terms)
+        ranked = ranked[: config.top_k]
+        told: Sequence[Mapping[str, Any]] = ()
+        if request.explain:
+            letters = letters_of(request.question, LANGUAGES)
+            told = explained(letters, lists, fused, ranked, request.filters)
+        sources = [found.of(lists.chunks[found.chunk_id]) for found in ranked]
+        return Retrieved(sources, explained=told, embedding_tokens=embedded.input_tokens)
 
 
 def _told(request: RetrievalRequest) -> dict[str, AttributeValue]:
@@ -112,8 +121,9 @@ def _told(request: RetrievalRequest) -> dict[str, AttributeValue]:
     return told
 
 
-def _ranked(lists: RankedLists, terms: Mapping[int, int]) -> list[Contender]:
-    fused = fuse(lists, limit=DEPTH_OF_RERANKING)
+def _ranked(
+    lists: RankedLists, fused: list[Contender], terms: Mapping[int, int]
+) -> list[Contender]:
     if lists.statistics is None or lists.counts is None:
         return fused
     return rerank(terms, fused, lists.statistics, lists.counts)

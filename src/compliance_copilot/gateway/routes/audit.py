@@ -13,8 +13,8 @@ from compliance_copilot.gateway.authentication import anyone_with, tenant_for, v
 from compliance_copilot.gateway.documentation import documented
 from compliance_copilot.gateway.record_schemas import AuditList, AuditVerdictBody
 from compliance_copilot.gateway.replying import Cursor, Limit, id_of, json_reply, page
-from compliance_copilot.gateway.schemas import Instant
 from compliance_copilot.gateway.state import service_of
+from compliance_copilot.rag.filter_language import Instant
 from compliance_copilot.storage.audit import SYSTEM_CHAIN
 from compliance_copilot.storage.audit_chain import ChainedEntry
 from compliance_copilot.tenancy.audit import AuditFilter

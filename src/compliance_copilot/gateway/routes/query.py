@@ -42,6 +42,7 @@ async def query(
             caller.tenant_id,
             body.query,
             override_config=body.overrides(),
+            narrowing=body.narrowing,
             call=call_of(request, caller, claim),
         )
     if isinstance(reply, Replay):
@@ -65,6 +66,8 @@ async def search(
             caller.tenant_id,
             body.query,
             override_config=body.overrides(),
+            narrowing=body.narrowing,
+            explain=body.explain,
             call=call_of(request, caller),
         )
     return json_reply(search_body(reply), headers=quota_headers(reply.metadata))

@@ -17,8 +17,8 @@ from compliance_copilot.gateway.authentication import anyone_with, tenant_for, v
 from compliance_copilot.gateway.documentation import documented, or_text
 from compliance_copilot.gateway.record_schemas import StatementBody, UsageList
 from compliance_copilot.gateway.replying import Cursor, Limit, json_reply
-from compliance_copilot.gateway.schemas import Instant
 from compliance_copilot.gateway.state import service_of
+from compliance_copilot.rag.filter_language import Instant
 from compliance_copilot.storage.audit import AuditEntry
 
 router = APIRouter(tags=["usage"])
