@@ -18,7 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = ("src", "tests", "configs", "app.py", "config.py", "example_data.json", "pyproject.toml")
+COPIED = (
+    "src", "tests", "benchmarks", "configs", "app.py", "config.py", "example_data.json",
+    "pyproject.toml",
+)  # fmt: skip
 PACKAGE = "src/compliance_copilot"
 LAST_SQL = f"{PACKAGE}/storage/migrations/sql/walls.sql"  # runs after all steps
 GRANTS = f"{PACKAGE}/storage/migrations/__init__.py"
@@ -171,6 +174,15 @@ FAULTS = (
         "key written to a log", "tenancy/keys.py", "        presented = hash_of(secret)\n",
         "        presented = hash_of(secret)\n"
         "        __import__('logging').getLogger('keys').warning(secret)\n",
+    ),
+    code(
+        "question written to a log", "rag/retrieval.py", "        began = time.perf_counter()\n",
+        "        began = time.perf_counter()\n"
+        "        __import__('logging').getLogger('compliance_copilot').debug(request.question)\n",
+    ),
+    code(
+        "question put into a span", "rag/retrieval.py",
+        "    if content_is_on():\n", "    if True:\n",
     ),
     code(
         "configuration changes without a new version", "tenancy/config_manager.py",

@@ -1,6 +1,6 @@
 """An OTLP collector on loopback: takes spans by gRPC and shows them as plain values."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,12 +34,17 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
     spans: list[Received] = field(default_factory=list)
     raw: list[str] = field(default_factory=list)
     """Every request as text: what a search for canaries reads."""
+    look: Callable[[Any], None] | None = None
+    """Takes each request instead: nothing is kept."""
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def Export(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802 - the protocol's
+        if self.look is not None:
+            self.look(request)
+            return trace_service_pb2.ExportTraceServiceResponse()
         self.raw.append(str(request))
         for resource in request.resource_spans:
             for scope in resource.scope_spans:
@@ -95,9 +100,9 @@ def _value(value: Any) -> Any:
 
 
 @contextmanager
-def running_collector() -> Iterator[Collector]:
+def running_collector(look: Callable[[Any], None] | None = None) -> Iterator[Collector]:
     """Run a collector in this process while the context lasts."""
-    collector = Collector()
+    collector = Collector(look=look)
     server = grpc.server(ThreadPoolExecutor(max_workers=2))
     trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)
     collector.port = server.add_insecure_port("127.0.0.1:0")

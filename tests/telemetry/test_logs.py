@@ -82,13 +82,14 @@ def test_an_error_is_located_and_a_foreign_ones_words_stay_out(stream: io.String
 
 
 def test_vendors_clients_do_not_log_what_they_send(stream: io.StringIO) -> None:
-    logging.getLogger("openai").setLevel(logging.DEBUG)  # as OPENAI_LOG=debug does
     logs.configure("DEBUG", readable=False, stream=stream)
+    logging.getLogger("openai").setLevel(logging.DEBUG)  # as OPENAI_LOG=debug does at import
     logging.getLogger("openai._base_client").debug("Request options: %s", {"content": "question"})
     logging.getLogger("uvicorn.access").info("GET /documents/secret-name")
     assert stream.getvalue() == ""
     logging.getLogger("openai").warning("heard")
     assert "heard" in stream.getvalue()
+    logging.getLogger("openai").setLevel(logging.NOTSET)
 
 
 def test_a_record_that_cannot_be_written_still_gives_a_line() -> None:

@@ -38,6 +38,7 @@ def configure(level: str, *, readable: bool, stream: TextIO | None = None) -> No
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.set_name(_HANDLER)
+    handler.addFilter(_is_fit)
     handler.setFormatter(ReadableFormatter() if readable else JsonFormatter())
     root = logging.getLogger()
     root.handlers[:] = [h for h in root.handlers if h.get_name() != _HANDLER] + [handler]
@@ -48,9 +49,15 @@ def configure(level: str, *, readable: bool, stream: TextIO | None = None) -> No
         logger.handlers.clear()
         logger.propagate = True
         logger.setLevel(logging.WARNING)
-    # A variable of theirs (OPENAI_LOG, ...) may have turned them up: bodies would be logged.
-    for name in ("openai", "anthropic", "httpx", "httpcore", "pinecone"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _is_fit(record: logging.LogRecord) -> bool:
+    """Let through what is ours, and of others what is urgent.
+
+    Not by their loggers' levels: ANTHROPIC_LOG=debug sets them when the package is imported, and
+    then every question is logged.
+    """
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] == OURS
 
 
 class JsonFormatter(logging.Formatter):
