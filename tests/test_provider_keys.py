@@ -125,7 +125,8 @@ async def test_a_stored_key_is_unreadable_and_moved_to_another_tenant_it_does_no
     await owner.execute("UPDATE tenants SET version = version + 1")
     before = len(standin.calls())
     reply = await hosted.copilot.query(BETA, QUESTION)
-    assert reply.metadata.fallback == {
+    told = {n: v for n, v in reply.metadata.fallback.items() if n != "attempts"}
+    assert told == {
         "requested": "gpt-4",
         "answered": "extractive",
         "reason": UNREADABLE_KEY,

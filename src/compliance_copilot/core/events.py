@@ -42,5 +42,14 @@ Event = Sources | Delta | Cited | Done
 Tell = Callable[[Event], None]
 
 
+def tell_whole(reply: QueryReply, tell: Tell) -> None:
+    """Tell a reply that is there already, as if it were just being made."""
+    tell(Sources(reply.sources))
+    tell(Delta(reply.answer))
+    for citation in reply.citations:
+        tell(Cited(citation))
+    tell(Done(reply))
+
+
 def nobody(_event: Event) -> None:
     """Listen to nothing: the reply alone is wanted."""

@@ -29,8 +29,8 @@ def query_body(reply: QueryReply) -> dict[str, Any]:
     return {
         "answer": reply.answer,
         "outcome": reply.outcome,
-        "sources": [_source(index, scored) for index, scored in enumerate(reply.sources)],
-        "citations": [_citation(citation) for citation in reply.citations],
+        "sources": [source_body(index, scored) for index, scored in enumerate(reply.sources)],
+        "citations": [citation_body(citation) for citation in reply.citations],
         "content_hash": content_hash(reply),
         "metadata": _metadata(reply.metadata),
     }
@@ -63,7 +63,7 @@ def _chunk(scored: ScoredChunk) -> Chunk:
 
 def search_body(reply: SearchReply) -> dict[str, Any]:
     """Return the body of a `/search` reply."""
-    results = [_source(index, scored) for index, scored in enumerate(reply.results)]
+    results = [source_body(index, scored) for index, scored in enumerate(reply.results)]
     if reply.explained:
         pairs = zip(results, reply.explained, strict=True)
         results = [{**source, "explain": told} for source, told in pairs]
@@ -106,7 +106,8 @@ def usage_body(summary: UsageSummary) -> dict[str, Any]:
     }
 
 
-def _source(index: int, scored: ScoredChunk) -> Mapping[str, Any]:
+def source_body(index: int, scored: ScoredChunk) -> Mapping[str, Any]:
+    """Return a source as a reply shows it."""
     chunk = scored.chunk
     return {
         "id": index,
@@ -123,7 +124,8 @@ def _source(index: int, scored: ScoredChunk) -> Mapping[str, Any]:
     }
 
 
-def _citation(citation: Citation) -> Mapping[str, Any]:
+def citation_body(citation: Citation) -> Mapping[str, Any]:
+    """Return a citation as a reply shows it."""
     return {
         "marker": citation.marker,
         "source": citation.source,

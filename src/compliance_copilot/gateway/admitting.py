@@ -19,6 +19,7 @@ from compliance_copilot.gateway.state import working_service_of
 from compliance_copilot.orchestrator import Call, Service
 
 _LONGEST_KEY = 255
+_NOT_IN_THE_CLAIM = {"tenant_id", "stream"}  # whose, and how it is delivered
 
 
 @contextmanager
@@ -68,14 +69,18 @@ def claim_of(request: Request, body: Body) -> IdempotencyClaim | None:
 
 
 def _canonical(request: Request, body: Body) -> bytes:
-    given: dict[str, Any] = body.model_dump(exclude_none=True, exclude={"tenant_id"})
+    given: dict[str, Any] = body.model_dump(exclude_none=True, exclude=_NOT_IN_THE_CLAIM)
     return orjson.dumps([request.scope["path"], given], option=orjson.OPT_SORT_KEYS)
 
 
 def replayed(replay: Replay) -> Response:
     """Return the stored reply of an earlier request, and say that it is one."""
-    headers = {
+    return json_reply(replay.reply, headers=replay_headers(replay))
+
+
+def replay_headers(replay: Replay) -> dict[str, str]:
+    """Return the headers that say that a reply is a stored one, and whose."""
+    return {
         "Idempotency-Replayed": "true",
         "X-Request-ID": str(replay.original_request_id),
     }
-    return json_reply(replay.reply, headers=headers)

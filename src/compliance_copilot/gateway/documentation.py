@@ -108,9 +108,10 @@ def documented(
     }
 
 
-def or_text(told: dict[str, Any], media_type: str) -> dict[str, Any]:
+def or_text(told: dict[str, Any], media_type: str, about: str = "") -> dict[str, Any]:
     """Return what `documented` gave, with a text of this type as another form of the reply."""
-    told["responses"][told["status_code"]]["content"] = {media_type: {"schema": {"type": "string"}}}
+    schema = {"type": "string", **({"description": about} if about else {})}
+    told["responses"][told["status_code"]]["content"] = {media_type: {"schema": schema}}
     return told
 
 

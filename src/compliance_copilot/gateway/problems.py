@@ -17,6 +17,7 @@ from compliance_copilot.core.errors import CopilotError, NotInitialized
 from compliance_copilot.gateway.limits import refusal_headers
 
 MEDIA_TYPE = "application/problem+json"
+EVENT_STREAM = "text/event-stream"
 URN = "urn:compliance-copilot:problem:"
 TABLE: Mapping[str, tuple[int, str]] = {
     "malformed_request": (400, "The request cannot be read"),
@@ -100,11 +101,27 @@ def problem_of(
     )
 
 
-def skipped(reason: str) -> Response:
-    """Return the limited mode's reply: 200, and why nothing was done."""
-    return Response(
-        orjson.dumps({"skipped": True, "reason": reason}), media_type="application/json"
-    )
+def skipped(reason: str, *, as_event: bool = False) -> Response:
+    """Return the limited mode's reply: 200, and why nothing was done; of a stream the one event."""
+    body = orjson.dumps({"skipped": True, "reason": reason})
+    if as_event:
+        return Response(server_sent("done", body), media_type=EVENT_STREAM)
+    return Response(body, media_type="application/json")
+
+
+def server_sent(event: str, data: bytes) -> bytes:
+    """Return one server-sent event; `data` is JSON on one line."""
+    return b"event: %s\ndata: %s\n\n" % (event.encode(), data)
+
+
+def mark_streamed(request: Request) -> None:
+    """Note that the caller of this request reads events."""
+    request.scope["state"]["streamed"] = True
+
+
+def is_streamed(request: Request) -> bool:
+    """Tell whether the caller of this request reads events."""
+    return bool(request.scope.get("state", {}).get("streamed"))
 
 
 def of_pydantic(errors: Sequence[Any]) -> CopilotError:
@@ -161,7 +178,8 @@ def _headers(status: int, facts: Mapping[str, object]) -> dict[str, str]:
 async def on_copilot_error(request: Request, error: Exception) -> Response:
     """Answer an error of ours; the limited mode is one of them and is no failure."""
     if isinstance(error, NotInitialized):
-        return skipped(error.detail)
+        wanted = EVENT_STREAM in request.headers.get("accept", "")
+        return skipped(error.detail, as_event=wanted or is_streamed(request))
     if not isinstance(error, CopilotError):
         raise error
     reply = problem(request, error)

@@ -23,12 +23,12 @@ def json_reply(
     content: object, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return a value (dataclasses, UUIDs, instants included) as a JSON reply."""
-    return Response(
-        orjson.dumps(content, default=_plain),
-        status,
-        dict(headers or {}),
-        media_type="application/json",
-    )
+    return Response(json_bytes(content), status, dict(headers or {}), media_type="application/json")
+
+
+def json_bytes(content: object) -> bytes:
+    """Return a value as JSON, on one line."""
+    return orjson.dumps(content, default=_plain)
 
 
 def _plain(value: object) -> object:

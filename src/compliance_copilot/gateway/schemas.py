@@ -22,7 +22,7 @@ LARGEST_TEXT_BYTES = 2_000_000
 LARGEST_METADATA = 32_000
 DEEPEST_METADATA = 8
 _LARGEST_INTEGER = 2**53 - 1
-_NOT_CONFIGURED = {"tenant_id", "query", "filters", "as_of", "explain"}
+_NOT_CONFIGURED = {"tenant_id", "query", "filters", "as_of", "explain", "stream"}
 
 
 def _without_default(schema: dict[str, Any]) -> None:
@@ -177,6 +177,8 @@ class QueryRequest(_Question):
     """A question to be answered from the tenant's documents."""
 
     model_config = SearchRequest.model_config
+
+    stream: Flag = Field(default=False, description="Answer by server-sent events.")
 
 
 class DocumentBody(Body):

@@ -1,6 +1,6 @@
 """`POST /query` and `POST /search`: a question to the tenant's own documents."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -11,11 +11,13 @@ from compliance_copilot.core.vocabulary import Operation, Replay, Scope
 from compliance_copilot.gateway.admitting import call_of, claim_of, replayed, working
 from compliance_copilot.gateway.authentication import QueryCaller
 from compliance_copilot.gateway.bodies import json_body
-from compliance_copilot.gateway.documentation import documented
+from compliance_copilot.gateway.documentation import documented, or_text
 from compliance_copilot.gateway.limits import quota_headers
+from compliance_copilot.gateway.problems import EVENT_STREAM, mark_streamed
 from compliance_copilot.gateway.reply_schemas import QueryReplyBody, SearchReplyBody, Skipped
 from compliance_copilot.gateway.replying import json_reply
 from compliance_copilot.gateway.schemas import QueryRequest, SearchRequest
+from compliance_copilot.gateway.streaming import EVENTS, event_stream
 
 router = APIRouter(tags=["answers"])
 _FAILURES = (404, 429, 502, 504)
@@ -24,12 +26,16 @@ _FAILURES = (404, 429, 502, 504)
 @router.post(
     "/query",
     summary="Ask; the answer quotes the tenant's documents",
-    **documented(
-        QueryReplyBody | Skipped,
-        accepts=QueryRequest,
-        scopes=[Scope.QUERY],
-        errors=(*_FAILURES, 409, 410),
-        idempotent=True,
+    **or_text(
+        documented(
+            QueryReplyBody | Skipped,
+            accepts=QueryRequest,
+            scopes=[Scope.QUERY],
+            errors=(*_FAILURES, 409, 410),
+            idempotent=True,
+        ),
+        EVENT_STREAM,
+        EVENTS,
     ),
 )
 async def query(
@@ -37,14 +43,19 @@ async def query(
 ) -> Response:
     """Answer a question from the documents of the key's tenant, each sentence with its quote."""
     claim = claim_of(request, body)
+    if body.stream:
+        mark_streamed(request)
+    asked: Any = {
+        "override_config": body.overrides(),
+        "narrowing": body.narrowing,
+        "call": call_of(request, caller, claim),
+    }
     with working(request, caller, Operation.QUERY, body.tenant_id) as service:
-        reply = await service.copilot.query(
-            caller.tenant_id,
-            body.query,
-            override_config=body.overrides(),
-            narrowing=body.narrowing,
-            call=call_of(request, caller, claim),
-        )
+        copilot = service.copilot
+        if body.stream:
+            events = copilot.stream(caller.tenant_id, body.query, **asked)
+            return await event_stream(request, events)
+        reply = await copilot.query(caller.tenant_id, body.query, **asked)
     if isinstance(reply, Replay):
         return replayed(reply)
     return json_reply(query_body(reply), headers=quota_headers(reply.metadata))
