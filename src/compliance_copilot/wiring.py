@@ -4,13 +4,14 @@ Everything is made here and handed on; nothing below looks anything up.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from urllib.parse import unquote, urlsplit
 
 from compliance_copilot import bootstrap, observing
+from compliance_copilot.adapters.hot_index import HotIndex
 from compliance_copilot.billing.journal import Journal
 from compliance_copilot.billing.ledger import UsageLedger
 from compliance_copilot.billing.metering import Metering
@@ -18,7 +19,7 @@ from compliance_copilot.billing.prices import PriceBook, load_price_book
 from compliance_copilot.billing.statements import Statements
 from compliance_copilot.billing.sweeping import sweeping
 from compliance_copilot.core.errors import SetupError
-from compliance_copilot.core.vocabulary import SealedKey
+from compliance_copilot.core.vocabulary import SealedKey, TenantId
 from compliance_copilot.engines import Engines, Vendor, make_embedder, open_engines, warm
 from compliance_copilot.gateway.scraping import exposed
 from compliance_copilot.orchestrator import (
@@ -27,13 +28,14 @@ from compliance_copilot.orchestrator import (
     Service,
     Timeouts,
 )
+from compliance_copilot.orchestrator.erasing import Erasing, finishing
 from compliance_copilot.rag.answers import AnswerStore
 from compliance_copilot.rag.breaker import Breakers
 from compliance_copilot.rag.documents import DocumentStore
 from compliance_copilot.rag.generation import Answerer
 from compliance_copilot.rag.ingestion import Ingestion
 from compliance_copilot.rag.links import Links, OwnGenerator, Seat
-from compliance_copilot.rag.ports import Generator
+from compliance_copilot.rag.ports import Generator, VectorIndex
 from compliance_copilot.rag.resilience import Resilient
 from compliance_copilot.rag.retrieval import Retriever
 from compliance_copilot.rag.statistics import bring_into_force
@@ -49,6 +51,7 @@ from compliance_copilot.storage.signing import open_signer
 from compliance_copilot.tenancy.admission import Admission
 from compliance_copilot.tenancy.audit import AuditLog
 from compliance_copilot.tenancy.config_manager import ConfigManager
+from compliance_copilot.tenancy.erasures import ErasureStore
 from compliance_copilot.tenancy.keys import KeyRing
 from compliance_copilot.tenancy.provider_keys import ProviderKeys
 from compliance_copilot.tenancy.tenants import TenantStore
@@ -114,6 +117,7 @@ async def open_service(settings: Settings | None = None) -> AsyncIterator[Servic
         metering = Metering(database, prices, journal)
         service = _assemble(settings, database, engines, metering, checkpoints)
         await stack.enter_async_context(sweeping(database, metering))
+        await stack.enter_async_context(finishing(service.erasing))
         samples = [partial(observing.sample_stores, engines.index, journal)]
         await stack.enter_async_context(observing.sampling(database, samples))
         stack.push_async_callback(service.copilot.aclose)
@@ -197,6 +201,13 @@ def _assemble(
         settings.stream_drain_seconds,
     )
     admin = settings.admin_api_key
+    erasing = Erasing(
+        ErasureStore(database, checkpoints.signer),
+        rooms.documents,
+        engines.replication,
+        _forgetting(engines.index),
+        partial(bring_into_force, database),
+    )
     return Service(
         copilot=ComplianceCopilotSaaS(rooms, timeouts),
         keys=KeyRing(database, admin.get_secret_value() if admin else None),
@@ -204,9 +215,20 @@ def _assemble(
         provider_keys=own_keys,
         config=config,
         audit=AuditLog(database, checkpoints),
+        erasing=erasing,
         status=Readying(settings, database, embedder, rooms.answerer.breakers, engines.hosted).look,
         skipped=skipped,
     )
+
+
+def _forgetting(index: VectorIndex) -> Callable[[TenantId], Awaitable[object]]:
+    """Return what takes a tenant out of this process's memory and files."""
+
+    async def forget(tenant_id: TenantId) -> None:
+        if isinstance(index, HotIndex):
+            await index.forget(tenant_id)
+
+    return forget
 
 
 def _answerer(

@@ -13,6 +13,7 @@ DRILLS = {
     "a killed service loses and doubles nothing": (
         "crash_drill --kill service --kills 1 --queries 60 --seed 1"
     ),
+    "an erasure that is killed is finished": "erasure_drill --kills 2 --seed 1",
 }
 
 

@@ -36,6 +36,7 @@ from compliance_copilot.core.vocabulary import (
 from compliance_copilot.gateway.application import build_application
 from compliance_copilot.gateway.state import Deployment
 from compliance_copilot.orchestrator import Call
+from compliance_copilot.tenancy.erasures import Receipt
 from compliance_copilot.tenancy.keys import (
     IssuedKey,
     KeyRecord,
@@ -305,6 +306,27 @@ class Audit:
         return {"valid": True, "tenant_id": tenant_id, **facts}
 
 
+class Erasing:
+    @property
+    def store(self) -> "Erasing":
+        return self
+
+    async def document(self, tenant_id: str, document_id: str, *, requested_by: str) -> Receipt:
+        await Documents().require(tenant_id, document_id)
+        return receipt(tenant_id, "document", document_id)
+
+    async def tenant(self, tenant_id: str, *, requested_by: str) -> Receipt:
+        return receipt(tenant_id, "tenant", tenant_id)
+
+    async def require(self, tenant_id: str, erasure_id: UUID) -> Receipt:
+        return receipt(tenant_id, "document", "a")
+
+
+def receipt(tenant_id: str, what: str, subject: str) -> Receipt:
+    who = TenantId(tenant_id)
+    return Receipt(new_id(), who, what, subject, "key", THEN, THEN, "finished", {}, {}, "k", "s")
+
+
 @dataclass
 class Service:
     copilot: Copilot = field(default_factory=Copilot)
@@ -313,6 +335,7 @@ class Service:
     provider_keys: ProviderKeyStore = field(default_factory=ProviderKeyStore)
     config: Config = field(default_factory=Config)
     audit: Audit = field(default_factory=Audit)
+    erasing: Erasing = field(default_factory=Erasing)
     readiness: str = "ready"
     skip_reason: str | None = None
 

@@ -1,6 +1,7 @@
 """Replies have the fields of the contract, and what OpenAPI says of them is true."""
 
 import json
+from uuid import UUID
 
 import pytest
 from pydantic import BaseModel, ConfigDict
@@ -32,6 +33,8 @@ def fits(model: type[BaseModel], content: bytes) -> None:
         ("GET", "/documents", None, 200, record_schemas.DocumentList),
         ("GET", "/documents/a", None, 200, record_schemas.DocumentInfoBody),
         ("GET", "/documents/a/versions", None, 200, record_schemas.VersionList),
+        ("DELETE", "/documents/a", None, 202, record_schemas.ErasureBody),
+        ("GET", f"/erasures/{UUID(int=1)}", None, 200, record_schemas.ErasureBody),
         ("GET", "/usage", None, 200, record_schemas.UsageList),
         ("GET", "/usage/statement?month=2026-11", None, 200, record_schemas.StatementBody),
         ("GET", "/whoami", None, 200, record_schemas.WhoAmI),

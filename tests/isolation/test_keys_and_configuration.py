@@ -237,7 +237,7 @@ async def test_each_value_tells_its_layer_its_setter_and_its_time(service: Servi
 
 async def test_an_id_is_never_given_out_again(service: Service) -> None:
     await make_customer(service, "acme")
-    await service.tenants.delete(TenantId("acme"))
+    await service.erasing.tenant(TenantId("acme"), requested_by="test")
     with pytest.raises(Conflict):
         await make_customer(service, "acme")
     with pytest.raises(UnknownTenant):
@@ -283,6 +283,6 @@ async def test_a_key_made_while_its_tenant_is_ended_opens_nothing(service: Servi
     await make_customer(service, "acme")
     late = await service.keys.create(TenantId("acme"), name="late", scopes=(Scope.QUERY,))
     assert await service.keys.identify(late.secret, fresh=True) is not None
-    await service.tenants.delete(TenantId("acme"))
+    await service.erasing.tenant(TenantId("acme"), requested_by="test")
     late = await service.keys.create(TenantId("acme"), name="later", scopes=(Scope.QUERY,))
     assert await service.keys.identify(late.secret, fresh=True) is None

@@ -64,7 +64,7 @@ def test_a_file_with_any_fault_is_refused_before_anything_is_written(tmp_path: P
 async def test_a_deleted_tenants_id_in_a_file_is_told_as_what_it_is(service: Service) -> None:
     file = [NewTenant("acme", "Acme", {}, {})]
     await bootstrap.apply_tenants(service, file)
-    await service.tenants.delete(TenantId("acme"))
+    await service.erasing.tenant(TenantId("acme"), requested_by="test")
     with pytest.raises(Conflict, match="was deleted"):
         await bootstrap.apply_tenants(service, file)
 

@@ -7,7 +7,7 @@ import asyncpg
 import httpx
 import pytest
 
-from compliance_copilot.core.vocabulary import Scope
+from compliance_copilot.core.vocabulary import NewDocument, Scope
 from compliance_copilot.orchestrator import Service
 from compliance_copilot.tenancy.tenants import TenantChange
 from tests.conftest import ADMIN_KEY
@@ -55,6 +55,7 @@ def own_names(tenant_id: str) -> dict[str, str]:
         "tenant_id": tenant_id,
         "document_id": f"retention-{tenant_id}",
         "version": "1",
+        "erasure_id": str(uuid4()),
         "key_id": str(uuid4()),
         "request_id": str(uuid4()),
         "provider": "openai",
@@ -226,12 +227,17 @@ async def test_another_tenants_object_and_an_unknown_one_are_answered_alike(worl
     foreign_key = (await service.keys.list(world.alpha.tenant_id))[0].key_id
     answer = await call(world, "POST", "/query", world.alpha.headers)
     foreign_answer = answer.json()["metadata"]["request_id"]
+    spare = NewDocument("A spare rule.", "spare")
+    await service.copilot.ingest(world.alpha.tenant_id, [spare])
+    erased = await service.erasing.document(world.alpha.tenant_id, "spare", requested_by="test")
     seen = 0
+    ids = ("{document_id}", "{key_id}", "{request_id}", "{erasure_id}")
     for method, path, _ in routes(world):
-        if not any(name in path for name in ("{document_id}", "{key_id}", "{request_id}")):
+        if not any(name in path for name in ids):
             continue
         foreign = {**own_names("alpha"), "tenant_id": "beta"}
         foreign |= {"key_id": str(foreign_key), "request_id": foreign_answer}
+        foreign["erasure_id"] = str(erased.erasure_id)
         unknown = {**own_names("beta"), "document_id": "no-such-document"}
         replies = [
             await call(world, method, path, world.beta.headers, **names)

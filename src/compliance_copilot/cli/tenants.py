@@ -113,7 +113,7 @@ def delete(
     """
     if not yes:
         typer.confirm(f"End {tenant_id} for good?", abort=True, err=True)
-    with_service(lambda s: s.tenants.delete(TenantId(tenant_id)))
+    with_service(lambda s: s.erasing.tenant(TenantId(tenant_id), requested_by="command line"))
     show_one({"tenant_id": tenant_id, "status": "deleted"}, as_json=as_json)
 
 

@@ -185,6 +185,17 @@ async def _named_tenant(request: Request, tenant_id: str, *any_of: Scope) -> Ten
     return await tenant_for(request, principal, tenant_id)
 
 
+async def _receipt_reader(request: Request, tenant_id: str) -> TenantId:
+    """Return the tenant, one that is no more included: its receipts outlive it."""
+    principal = await principal_of(request, fresh=True)
+    if principal.tenant_id is not None:
+        verify_tenant(principal, tenant_id)
+    require_scope(principal, Scope.TENANT_ADMIN, Scope.PLATFORM_ADMIN)
+    if not TENANT_ID.fullmatch(tenant_id):
+        raise NotFound("There is no such tenant.", kind="tenant")
+    return TenantId(tenant_id)
+
+
 async def tenant_for(request: Request, principal: Principal, tenant_id: str) -> TenantId:
     """Return the tenant that a principal names. Raises UnknownTenant to the operator only: a
     tenant's key that names another was refused before.
@@ -200,6 +211,8 @@ TenantAdministrator = Annotated[TenantId, Depends(_tenant_administrator)]
 UsageReader = Annotated[TenantId, Depends(_usage_reader)]
 AnyoneOfTenant = Annotated[TenantId, Depends(_anyone_of_tenant)]
 Operator = Annotated[Principal, anyone_with(Scope.PLATFORM_ADMIN)]
+ReceiptReader = Annotated[TenantId, Depends(_receipt_reader)]
+ErasureReader = Annotated[Caller, reader(Scope.INGEST, Scope.TENANT_ADMIN)]
 EveryPrincipal = Annotated[Principal, Depends(_whoever)]
 QueryCaller = Annotated[Caller, admitted(Scope.QUERY)]
 IngestCaller = Annotated[Caller, admitted(Scope.INGEST)]

@@ -39,6 +39,25 @@ class DocumentList(BaseModel):
     next_cursor: str | None
 
 
+class ErasureBody(BaseModel):
+    """An erasure: how many rows went and, by table, what a search has found since. Finished and
+    signed (Ed25519) when that is nothing.
+    """
+
+    erasure_id: UUID
+    tenant_id: str
+    what: Literal["document", "tenant"]
+    subject: str
+    requested_by: str
+    requested_at: datetime
+    finished_at: datetime | None
+    state: Literal["erasing", "finished"]
+    counts: dict[str, int]
+    probe: dict[str, int]
+    key_id: str | None
+    signature: str | None
+
+
 class VersionInfoBody(BaseModel):
     """One immutable version of a document."""
 

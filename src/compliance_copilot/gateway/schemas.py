@@ -270,6 +270,9 @@ class ConfigBody(Body):
     max_steps: Annotated[int, Field(strict=True, ge=1, le=10), BeforeValidator(_whole)] | None = (
         None
     )
+    legal_hold: (
+        Annotated[str, Field(strict=True, max_length=500), AfterValidator(not_blank)] | None
+    ) = Field(default=None, description="While it has a reason, nothing is erased.")
     answer_retention_days: (
         Annotated[int, Field(strict=True, ge=0, le=3650), BeforeValidator(_whole)] | None
     ) = None

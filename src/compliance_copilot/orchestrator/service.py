@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from compliance_copilot.core.vocabulary import Operation
 from compliance_copilot.orchestrator.copilot import ComplianceCopilotSaaS
+from compliance_copilot.orchestrator.erasing import Erasing
 from compliance_copilot.orchestrator.rooms import Readiness
 from compliance_copilot.tenancy.audit import AuditLog
 from compliance_copilot.tenancy.config_manager import ConfigManager
@@ -23,5 +24,6 @@ class Service:
     provider_keys: ProviderKeys
     config: ConfigManager
     audit: AuditLog
+    erasing: Erasing
     status: Callable[[], Awaitable[Readiness]]
     skipped: Callable[[Operation], str | None]

@@ -1,9 +1,10 @@
 """Documents of a tenant as they can be listed, read and deleted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import orjson
 
@@ -39,6 +40,11 @@ _IN_FORCE = """
     WHERE c.tenant_id = $1 AND c.document_id = $2
       AND v.effective_from <= $3 AND v.effective_until > $3
 """
+_PARTS = """
+    SELECT v.version, c.id FROM document_versions v
+    LEFT JOIN chunks c USING (tenant_id, document_id, version)
+    WHERE v.tenant_id = $1 AND v.document_id = $2
+"""
 _DELETE = """
     WITH size AS (
         SELECT sum(octet_length(text)) AS bytes FROM document_versions
@@ -46,6 +52,8 @@ _DELETE = """
     DELETE FROM documents d USING size
     WHERE d.tenant_id = $1 AND d.document_id = $2 RETURNING size.bytes
 """
+
+Beginning = Callable[[Connection, list[UUID], int], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +122,27 @@ class DocumentStore:
             raise _unknown()
         return text
 
-    async def delete(self, tenant_id: TenantId, document_id: str) -> None:
-        """Remove a document with all its versions, chunks and vectors. Raises NotFound."""
+    async def delete(
+        self, tenant_id: TenantId, document_id: str, *, begin: Beginning | None = None
+    ) -> None:
+        """Remove a document with all its versions, chunks and vectors. Raises NotFound.
+
+        `begin` is called in the same transaction, with the ids of its chunks and the number of its
+        versions: an erasure goes on from there.
+        """
         async with self._database.transaction(tenant_id) as connection:
             corpus = await open_corpus(connection, tenant_id)
+            parts = await connection.fetch(_PARTS, tenant_id, document_id)
             await remove(connection, corpus, document_id)
-            entry = AuditEntry("document.deleted", f"document:{document_id}")
-            await append(connection, tenant_id, entry)
+            if begin is None:
+                await append(
+                    connection,
+                    tenant_id,
+                    AuditEntry("document.deleted", f"document:{document_id}"),
+                )
+            else:
+                chunk_ids = [row["id"] for row in parts if row["id"] is not None]
+                await begin(connection, chunk_ids, len({row["version"] for row in parts}))
 
 
 async def remove(connection: Connection, corpus: Corpus, document_id: str) -> None:

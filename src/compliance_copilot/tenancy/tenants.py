@@ -147,28 +147,27 @@ class TenantStore:
             await _audited(connection, tenant_id, "tenant.changed", _changes(change))
         return _tenant(row)
 
-    async def delete(self, tenant_id: TenantId) -> None:
-        """End a tenant: its keys stop at once and its id is never given out again.
 
-        Raises UnknownTenant.
-        """
-        async with self._database.transaction(tenant_id) as connection:
-            row = await connection.fetchrow(
-                "UPDATE tenants SET status = 'deleted', version = version + 1, updated_at = now()"
-                " WHERE tenant_id = $1 AND status <> 'deleted' RETURNING tenant_id",
-                tenant_id,
-            )
-            if row is None:
-                raise unknown_tenant(tenant_id)
-            await connection.execute(
-                "UPDATE api_keys SET revoked_at = now() WHERE tenant_id = $1"
-                " AND revoked_at IS NULL",
-                tenant_id,
-            )
-            await connection.execute(
-                "UPDATE tenant_directory SET status = 'deleted' WHERE id = $1", tenant_id
-            )
-            await _audited(connection, tenant_id, "tenant.deleted", {})
+async def end_tenant(connection: Connection, tenant_id: TenantId) -> None:
+    """End a tenant in this transaction: its keys stop at once, its id is never given out again.
+
+    Raises UnknownTenant.
+    """
+    row = await connection.fetchrow(
+        "UPDATE tenants SET status = 'deleted', version = version + 1, updated_at = now()"
+        " WHERE tenant_id = $1 AND status <> 'deleted' RETURNING tenant_id",
+        tenant_id,
+    )
+    if row is None:
+        raise unknown_tenant(tenant_id)
+    await connection.execute(
+        "UPDATE api_keys SET revoked_at = now() WHERE tenant_id = $1 AND revoked_at IS NULL",
+        tenant_id,
+    )
+    await connection.execute(
+        "UPDATE tenant_directory SET status = 'deleted' WHERE id = $1", tenant_id
+    )
+    await _audited(connection, tenant_id, "tenant.deleted", {})
 
 
 def unknown_tenant(tenant_id: str) -> UnknownTenant:

@@ -10,8 +10,14 @@ from compliance_copilot.core.errors import NotFound
 from compliance_copilot.core.vocabulary import Scope
 from compliance_copilot.gateway.authentication import DocumentReader, DocumentWriter
 from compliance_copilot.gateway.documentation import documented
-from compliance_copilot.gateway.record_schemas import DocumentInfoBody, DocumentList, VersionList
+from compliance_copilot.gateway.record_schemas import (
+    DocumentInfoBody,
+    DocumentList,
+    ErasureBody,
+    VersionList,
+)
 from compliance_copilot.gateway.replying import Cursor, Limit, id_of, json_reply, page
+from compliance_copilot.gateway.routes.erasures import erasure_reply
 from compliance_copilot.gateway.state import service_of
 
 router = APIRouter(tags=["documents"])
@@ -52,15 +58,17 @@ async def read_document(
 @router.delete(
     "/documents/{document_id}",
     summary="Delete a document with all its versions",
-    **documented(None, status=204, scopes=[Scope.INGEST], errors=(404, 409, 422, 504)),
+    **documented(ErasureBody, status=202, scopes=[Scope.INGEST], errors=(404, 409, 422, 504)),
 )
 async def delete_document(
     request: Request, caller: DocumentWriter, document_id: DocumentId
 ) -> Response:
-    """Delete a document; no question finds it from now on."""
-    documents = service_of(request).copilot.documents
-    await documents.delete(caller.tenant_id, _known_form(document_id))
-    return Response(status_code=204)
+    """Erase a document and all that shows it; no question finds it from now on."""
+    erasing = service_of(request).erasing
+    known = _known_form(document_id)
+    return erasure_reply(
+        await erasing.document(caller.tenant_id, known, requested_by=caller.principal.key_id)
+    )
 
 
 @router.get(

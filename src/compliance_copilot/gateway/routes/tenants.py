@@ -16,8 +16,15 @@ from compliance_copilot.gateway.authentication import (
 )
 from compliance_copilot.gateway.bodies import json_body
 from compliance_copilot.gateway.documentation import documented
-from compliance_copilot.gateway.record_schemas import NewTenantReply, TenantBody, TenantList, WhoAmI
+from compliance_copilot.gateway.record_schemas import (
+    ErasureBody,
+    NewTenantReply,
+    TenantBody,
+    TenantList,
+    WhoAmI,
+)
 from compliance_copilot.gateway.replying import Cursor, Limit, id_of, json_reply, page
+from compliance_copilot.gateway.routes.erasures import erasure_reply
 from compliance_copilot.gateway.schemas import NewTenantBody, TenantPatch
 from compliance_copilot.gateway.state import service_of
 from compliance_copilot.tenancy.tenants import NewTenant, TenantChange
@@ -104,13 +111,13 @@ async def change_tenant(
 @router.delete(
     "/tenants/{tenant_id}",
     summary="Delete a tenant",
-    **documented(None, status=204, scopes=_OPERATOR, errors=(404, 422, 504)),
+    **documented(ErasureBody, status=202, scopes=_OPERATOR, errors=(404, 409, 422, 504)),
 )
 async def delete_tenant(request: Request, operator: Operator, tenant_id: str) -> Response:
-    """End a tenant: its keys stop now and its id is never used again."""
+    """End a tenant and erase all it has: its keys stop now and its id is never used again."""
     known = await tenant_for(request, operator, tenant_id)
-    await service_of(request).tenants.delete(known)
-    return Response(status_code=204)
+    erasing = service_of(request).erasing
+    return erasure_reply(await erasing.tenant(known, requested_by=operator.key_id))
 
 
 @router.get(

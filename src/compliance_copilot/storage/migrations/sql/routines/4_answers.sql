@@ -62,6 +62,7 @@ DECLARE
     v_taken uuid[];
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant, true);
+    IF legal_hold(p_tenant) IS NOT NULL THEN RETURN 0; END IF;
     WITH taken AS (
         DELETE FROM replies r
         WHERE r.tenant_id = p_tenant AND r.request_id IN (
