@@ -218,6 +218,7 @@ def _assemble(
         erasing=erasing,
         status=Readying(settings, database, embedder, rooms.answerer.breakers, engines.hosted).look,
         skipped=skipped,
+        crowded=database.is_crowded,
     )
 
 

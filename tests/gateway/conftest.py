@@ -338,9 +338,13 @@ class Service:
     erasing: Erasing = field(default_factory=Erasing)
     readiness: str = "ready"
     skip_reason: str | None = None
+    crowd: bool = False
 
     async def status(self) -> Readiness:
         return Readiness(self.readiness, {"database": Component(self.readiness)})
+
+    def crowded(self) -> bool:
+        return self.crowd
 
     def skipped(self, operation: Operation) -> str | None:
         return self.skip_reason

@@ -119,11 +119,26 @@ async def test_more_at_once_than_fit_are_sent_away_and_the_others_served(service
         refused = await client.get("/whoami")
         assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
         assert refused.headers["Retry-After"] == "1"
+        assert refused.headers["X-Request-ID"] == refused.json()["request_id"]
+        assert refused.headers["X-Content-Type-Options"] == "nosniff"
         assert len(service.keys.asked) == asked  # nobody was looked up for it
         assert (await client.get("/health")).status_code == 200
         leave.set()
         assert (await first).status_code == 200
         assert (await client.get("/whoami")).status_code == 200
+
+
+async def test_while_too_many_wait_for_the_database_nobody_is_let_in(
+    anonymous: httpx.AsyncClient, service: Any, key: str
+) -> None:
+    headers = {"Authorization": f"Bearer {key}"}
+    service.crowd = True
+    refused = await anonymous.get("/whoami", headers=headers)
+    assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+    assert service.keys.asked == []
+    assert (await anonymous.get("/health")).status_code == 200
+    service.crowd = False
+    assert (await anonymous.get("/whoami", headers=headers)).status_code == 200
 
 
 async def test_guesses_of_keys_stop_reaching_the_database_and_known_keys_still_work(

@@ -18,6 +18,7 @@ async def test_a_tenant_with_a_burst_never_takes_the_whole_pool(database: Databa
             await release.wait()
 
     burst = [asyncio.create_task(hold()) for _ in range(20)]
+    assert not database.is_crowded()
     while held < 2:  # noqa: ASYNC110 - half of the pool; two tasks move it
         await asyncio.sleep(0.01)
     for _ in range(3):
@@ -43,3 +44,27 @@ async def test_a_burst_that_is_cancelled_gives_its_slots_back(database: Database
     async with database.transaction(NOISY) as connection:
         assert await connection.fetchval("SELECT 1") == 1
     assert database._slots._rooms == {}
+
+
+async def test_those_who_wait_for_a_connection_are_a_crowd_and_those_for_their_slot_are_none(
+    database: Database,
+) -> None:
+    release, held = asyncio.Event(), 0
+
+    async def hold(tenant_id: TenantId) -> None:
+        nonlocal held
+        async with database.transaction(tenant_id):
+            held += 1
+            await release.wait()
+
+    of_one = [asyncio.create_task(hold(NOISY)) for _ in range(20)]
+    while held < 2:  # noqa: ASYNC110 - two tasks move it
+        await asyncio.sleep(0.01)
+    assert not database.is_crowded()
+    of_many = [asyncio.create_task(hold(TenantId(f"tenant{n}"))) for n in range(12)]
+    while held < 4:  # noqa: ASYNC110 - the pool of four
+        await asyncio.sleep(0.01)
+    assert database.is_crowded()
+    release.set()
+    await asyncio.gather(*of_one, *of_many)
+    assert not database.is_crowded()

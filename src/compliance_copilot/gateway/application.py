@@ -84,8 +84,10 @@ def build_application(
     app.add_exception_handler(RequestValidationError, problems.on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_middleware(Patience)
-    app.add_middleware(Crowd, most=lambda: gateway.deployment.most_in_flight)
     app.add_middleware(Door)
+    app.add_middleware(
+        Crowd, most=lambda: gateway.deployment.most_in_flight, crowded=gateway.is_crowded
+    )
     return app
 
 

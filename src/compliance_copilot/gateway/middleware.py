@@ -55,7 +55,7 @@ class Door:
             async def send_dressed(message: Message) -> None:
                 if message["type"] == "http.response.start":
                     served.status = message["status"]
-                    _dress(message, scope["path"], str(request_id))
+                    dress(message, scope["path"], str(request_id))
                 await send(message)
 
             try:
@@ -91,7 +91,8 @@ class Door:
             raise
 
 
-def _dress(message: Message, path: str, request_id: str) -> None:
+def dress(message: Message, path: str, request_id: str) -> None:
+    """Put the headers that every reply carries on the start of one."""
     headers = MutableHeaders(scope=message)
     headers.setdefault("X-Request-ID", request_id)
     headers["X-Content-Type-Options"] = "nosniff"

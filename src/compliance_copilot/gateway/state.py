@@ -45,6 +45,10 @@ class Gateway:
             self._deployment = self._describe()
         return self._deployment
 
+    def is_crowded(self) -> bool:
+        """Tell whether too many requests wait for the database."""
+        return self.service is not None and self.service.crowded()
+
     def check(self) -> None:
         """Ask for the deployment now: a bad setting is told before anything is opened."""
         _ = self.deployment

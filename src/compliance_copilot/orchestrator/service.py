@@ -27,3 +27,4 @@ class Service:
     erasing: Erasing
     status: Callable[[], Awaitable[Readiness]]
     skipped: Callable[[Operation], str | None]
+    crowded: Callable[[], bool]

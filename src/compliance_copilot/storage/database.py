@@ -36,6 +36,7 @@ _UNREACHABLE = (
 )
 _DEFAULT_TIMEOUT_SECONDS = 30.0
 _RETRY_AFTER_SECONDS = 2
+_CROWD = 2
 
 
 @contextmanager
@@ -61,6 +62,7 @@ class Database:
         self._pool = pool
         self._anchor = anchor
         self._slots = Slots(max(1, pool.get_max_size() // 2))
+        self._waiting = 0
 
     async def call(
         self,
@@ -88,7 +90,7 @@ class Database:
                 return await self._fetch(statement, arguments)
 
     async def _fetch(self, statement: str, arguments: tuple[object, ...]) -> list[Row]:
-        async with self._pool.acquire() as connection:
+        async with self._connection() as connection:
             rows: list[Row] = await connection.fetch(statement, *arguments)
             return rows
 
@@ -105,7 +107,7 @@ class Database:
             async with (
                 asyncio.timeout(timeout),
                 self._slots.one_of(tenant_id),
-                self._pool.acquire() as connection,
+                self._connection() as connection,
                 connection.transaction(),
             ):
                 await connection.execute("SELECT set_config('app.tenant_id', $1, true)", tenant_id)
@@ -116,13 +118,32 @@ class Database:
     async def platform_transaction(self) -> AsyncIterator[Connection]:
         """Open a transaction outside of any tenant."""
         with _named_failures(), audit.noting() as appended:
-            async with self._pool.acquire() as connection, connection.transaction():
+            async with self._connection() as connection, connection.transaction():
                 yield connection
             self._anchored(appended)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        self._waiting += 1
+        try:
+            connection = await self._pool.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            yield connection
+        finally:
+            await self._pool.release(connection)
 
     def _anchored(self, appended: Sequence[audit.Head]) -> None:
         if appended and self._anchor is not None:
             self._anchor(appended)
+
+    def is_crowded(self) -> bool:
+        """Tell whether more wait for a connection than a new request should stand behind.
+
+        Who waits for a slot of his own tenant is not counted: that is nobody else's crowd.
+        """
+        return self._waiting >= _CROWD * int(self._pool.get_max_size())
 
     @property
     def in_use(self) -> int:
