@@ -34,14 +34,30 @@ class Questions:
     gold: Sequence[frozenset[int]]
     source: Sequence[frozenset[str]]
 
+    def only(self, places: Sequence[int]) -> "Questions":
+        """Return some of the questions."""
+        parts = ([column[at] for at in places] for column in (self.texts, self.gold, self.source))
+        return Questions(*parts)
+
+
+def read(folder: Path, split: str) -> tuple[list[dict[str, Any]], Questions]:
+    """Read a folder: its passages as they are, and the questions of a split with their rows."""
+    lines = (folder / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
+    passages = [json.loads(line) for line in lines]
+    rows = {passage["_id"]: row for row, passage in enumerate(passages)}
+    return passages, _questions(folder, split, rows, _sources(passages))
+
+
+def _sources(passages: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [str(p.get("metadata", {}).get("document_id", p["_id"])) for p in passages]
+
 
 def load(folder: Path, split: str, layout: str) -> tuple[list[Chunk], Questions]:
     """Read a folder. Layout `documents` keeps passages of one document together and in order;
     `passages` makes each a document of its own, as a plain upload does.
     """
-    lines = (folder / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
-    passages = [json.loads(line) for line in lines]
-    sources = [str(p.get("metadata", {}).get("document_id", p["_id"])) for p in passages]
+    passages, questions = read(folder, split)
+    sources = _sources(passages)
     seen: dict[str, int] = {}
     chunks = []
     for row, (passage, source) in enumerate(zip(passages, sources, strict=True)):
@@ -51,8 +67,7 @@ def load(folder: Path, split: str, layout: str) -> tuple[list[Chunk], Questions]
         chunks.append(
             _chunk(row, passage, source if grouped else passage["_id"], ordinal, grouped=grouped)
         )
-    rows = {passage["_id"]: row for row, passage in enumerate(passages)}
-    return chunks, _questions(folder, split, rows, sources)
+    return chunks, questions
 
 
 def _chunk(
