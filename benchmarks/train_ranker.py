@@ -10,6 +10,7 @@ everything. `--check` stops before that.
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,7 @@ PARAMETERS = {
     "objective": "lambdarank", "learning_rate": 0.06, "num_leaves": 8, "min_data_in_leaf": 40,
     "lambdarank_truncation_level": 20, "feature_fraction": 0.7, "bagging_fraction": 0.8,
     "bagging_freq": 1, "lambda_l2": 5.0, "max_bin": 63, "seed": 1, "deterministic": True,
-    "force_row_wise": True, "num_threads": 2, "verbosity": -1,
+    "force_row_wise": True, "num_threads": 1, "verbosity": -1,
     "monotone_constraints": [RISING.get(name, 0) for name in FEATURES],
 }  # fmt: skip
 
@@ -152,13 +153,15 @@ def calibration(raw: np.ndarray, relevant: np.ndarray) -> tuple[float, float]:
     return float(found[0]), float(found[1])
 
 
-def packed(model: lightgbm.Booster, scale: float, shift: float) -> dict[str, object]:
+def packed(
+    model: lightgbm.Booster, scale: float, shift: float, columns: Sequence[str] = FEATURES
+) -> dict[str, object]:
     """Return the stored form that `ranking.parse_ensemble` reads."""
     trees = [_tree(t["tree_structure"]) for t in model.dump_model()["tree_info"]]
     nodes, leaves = PARAMETERS["num_leaves"] - 1, PARAMETERS["num_leaves"]
     names = ("splits", "thresholds", "keeps", "values")
     fillers, widths = (0, 1e30, 255, 0.0), (nodes, nodes, nodes, leaves)
-    stored: dict[str, object] = {"features": list(FEATURES), "scale": scale, "shift": shift}
+    stored: dict[str, object] = {"features": list(columns), "scale": scale, "shift": shift}
     for place, (name, filler, width) in enumerate(zip(names, fillers, widths, strict=True)):
         parts = [tree[place] for tree in trees]
         stored[name] = [part + [filler] * (width - len(part)) for part in parts]

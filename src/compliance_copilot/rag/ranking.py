@@ -88,13 +88,13 @@ def load_ensemble() -> Ensemble:
     return parse_ensemble(raw)
 
 
-def parse_ensemble(raw: Mapping[str, Any]) -> Ensemble:
+def parse_ensemble(raw: Mapping[str, Any], columns: Sequence[str] = FEATURES) -> Ensemble:
     """Pack trees of the stored form; raises ValueError when the columns are not ours.
 
     `splits`, `thresholds` and `keeps` have one row of nodes per tree, `values` one of leaves;
     smaller trees are filled up with nodes that every row passes and leaves that none reaches.
     """
-    if raw["features"] != list(FEATURES):
+    if raw["features"] != list(columns):
         raise ValueError("The ranker was trained on other columns: train it again.")
     return Ensemble(
         splits=np.array(raw["splits"], dtype=np.int64),
