@@ -9,7 +9,7 @@ stand beside the `hybrid` order of the same run.
 
 import argparse
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import lightgbm
@@ -19,6 +19,7 @@ from benchmarks import offline, train_ranker
 from benchmarks.measures import line, measured
 from compliance_copilot.core.vocabulary import Chunk
 from compliance_copilot.rag import analysis, companions, fusion, planning, ranking
+from compliance_copilot.rag.contenders import Contender, Place, place_of
 
 ROUNDS = 200
 PARAMETERS = {
@@ -74,21 +75,27 @@ def tabulate(
     vectors = offline.embed(questions.texts)
     table = Table([], [], [])
     for at, (rows, raw) in enumerate(ranked):
-        head, scores = rows[: companions.POOL], raw[: companions.POOL]
+        head = rows[: companions.POOL]
         lists = part_lists[at]
         extra = [r for found in lists for r in found[:10] if r not in head]
         extra = list(dict.fromkeys([*([] if alone else corpus.around(head)), *extra]))
         chunks = [corpus.chunk(row) for row in (*head, *extra)]
-        if alone:
-            chunks = [replace(c, document_id=str(c.id), ordinal=0) for c in chunks]
         known = dict(zip(rows, raw.tolist(), strict=True))
-        strengths = [*scores, *(known.get(row, raw.min() - 0.5) for row in extra)]
+        lowest = raw.min() - 0.5
         pool = companions.Pool(
-            chunks,
-            np.array(strengths, dtype=np.float32),
+            [
+                Contender(
+                    c.id,
+                    Place(c.id.int, 0) if alone else place_of(c),
+                    chance_of(known.get(r, lowest)),
+                )
+                for r, c in zip((*head, *extra), chunks, strict=True)
+            ],
             corpus.index.vectors[[corpus.places[row] for row in (*head, *extra)]],
             np.arange(len(chunks)) >= len(head),
-            companions.places([[corpus.chunk(r).id for r in found] for found in lists], chunks),
+            companions.part_places(
+                [[corpus.chunk(r).id for r in of_part] for of_part in lists], [c.id for c in chunks]
+            ),
         )
         found = np.array([*head, *extra])
         table.columns.append(companions.features(pool, vectors[at]))
@@ -116,9 +123,19 @@ def ask(corpus: Corpus, text: str, vector: np.ndarray, model: lightgbm.Booster) 
     lists, statistics, counts = corpus.index.search(vector, terms)
     head = fusion.fuse(lists, limit=ranking.DEPTH_OF_RERANKING)
     if not head or not any(statistics.document_frequencies.values()):
-        return [scored.chunk.id.int - 1 for scored in head[:20]]
+        return [contender.chunk_id.int - 1 for contender in head[:20]]
     raw = model.predict(ranking.evidence(terms, head, statistics, counts))
-    return [head[place].chunk.id.int - 1 for place in np.argsort(-raw, kind="stable")[:20]]
+    return [head[place].chunk_id.int - 1 for place in np.argsort(-raw, kind="stable")[:20]]
+
+
+def contender(chunk: Chunk, raw: float, *, alone: bool) -> Contender:
+    place = Place(chunk.id.int, 0) if alone else place_of(chunk)
+    return Contender(chunk.id, place, chance_of(raw))
+
+
+def chance_of(raw: float) -> float:
+    """Return a ranker's raw score as the shipped one tells it."""
+    return float(ranking.load_ensemble().probability(np.array([raw], dtype=np.float32))[0])
 
 
 def in_order(first: train_ranker.Table, scores: np.ndarray) -> list[tuple[list[int], np.ndarray]]:

@@ -34,6 +34,7 @@ from compliance_copilot.rag.breaker import Breakers
 from compliance_copilot.rag.documents import DocumentStore
 from compliance_copilot.rag.generation import Answerer
 from compliance_copilot.rag.ingestion import Ingestion
+from compliance_copilot.rag.linked import LinkedChunks
 from compliance_copilot.rag.links import Links, OwnGenerator, Seat
 from compliance_copilot.rag.ports import Generator, VectorIndex
 from compliance_copilot.rag.resilience import Resilient
@@ -185,7 +186,7 @@ def _assemble(
             partial(bring_into_force, database),
         ),
         metering=metering,
-        retriever=Retriever(engines.index, embedder),
+        retriever=Retriever(engines.index, embedder, LinkedChunks(database)),
         answerer=_answerer(settings, engines, metering.prices, own_keys),
         ingestion=Ingestion(database, embedder, engines.replication),
         documents=DocumentStore(database),

@@ -20,6 +20,7 @@ from compliance_copilot.orchestrator import Service
 from compliance_copilot.rag import analysis
 from compliance_copilot.rag.filters import Comparison, Field, Filter, Operator, Place
 from compliance_copilot.rag.ports import HybridQuery, RankedLists
+from compliance_copilot.rag.linked import LinkedChunks
 from compliance_copilot.rag.retrieval import RetrievalRequest, Retriever
 from compliance_copilot.storage.database import Database
 from tests.conftest import make_customer
@@ -59,7 +60,8 @@ class Both:
         assert (await self.search("hot", "warm it")).path == "hot"
 
     async def sources(self, which: str, question: str, mode: RetrievalMode) -> list[Any]:
-        retriever = Retriever(self.cold if which == "cold" else self.hot, WordllamaEmbedder())
+        index = self.cold if which == "cold" else self.hot
+        retriever = Retriever(index, WordllamaEmbedder(), LinkedChunks(self.database))
         config = EffectiveConfig(retrieval_mode=mode, top_k=10)
         found = await retriever.retrieve(
             ACME,

@@ -6,6 +6,7 @@ learned ensemble (`companions.json`, trained by `benchmarks/train_companions.py`
 SQL, anything that names a corpus.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +17,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from compliance_copilot.core.vocabulary import Chunk, ScoredChunk
+from compliance_copilot.rag.contenders import Contender, Place
 from compliance_copilot.rag.evidence import Floats
 from compliance_copilot.rag.ranking import Ensemble, parse_ensemble
 
@@ -42,13 +43,12 @@ FEATURES: tuple[str, ...] = (
 class Pool:
     """Candidates, best first, those that were only read around or looked up behind them.
 
-    `strength`: log-odds of being relevant; `vectors`: unit vectors of shape (candidates,
-    dimensions); `part_places`: for each candidate its place in the list of each part, counted from
-    0, of shape (candidates, parts), infinite where the part did not find it.
+    Their scores are chances in 0..1. `vectors`: unit vectors of shape (candidates, dimensions);
+    `part_places`: for each candidate its place in the list of each part, counted from 0, of shape
+    (candidates, parts), infinite where the part did not find it.
     """
 
-    chunks: Sequence[Chunk]
-    strength: Floats
+    contenders: Sequence[Contender]
     vectors: Floats
     added: NDArray[np.bool_]
     part_places: Floats
@@ -68,25 +68,26 @@ def strength(chances: Sequence[float]) -> Floats:
     return odds
 
 
-def ordered(pool: Pool, question: Floats, *, ensemble: Ensemble | None = None) -> list[ScoredChunk]:
+def ordered(pool: Pool, question: Floats, *, ensemble: Ensemble | None = None) -> list[Contender]:
     """Return the pool in the order of the third look; `score` is a calibrated chance in 0..1."""
-    if not pool.chunks:
+    if not pool.contenders:
         return []
     model = ensemble or load_companions()
     raw = model.score(features(pool, question))
     chances = model.probability(raw).tolist()
     best_first = np.argsort(-raw, kind="stable").tolist()
-    return [ScoredChunk(pool.chunks[place], chances[place]) for place in best_first]
+    return [pool.contenders[place]._replace(score=chances[place]) for place in best_first]
 
 
 def features(pool: Pool, question: Floats) -> Floats:
     """Return the columns of `FEATURES` for each candidate; `question` is its unit vector."""
-    count = len(pool.chunks)
-    strong = pool.strength
+    count = len(pool.contenders)
+    strong = strength([contender.score for contender in pool.contenders])
+    places = [contender.place for contender in pool.contenders]
     top = np.arange(min(STRONGEST, count))
     near = pool.vectors @ pool.vectors[top].T
     near[top, top] = -1.0
-    steps = _steps(pool.chunks, top)
+    steps = _steps(places, top)
     apart = np.abs(steps)
     apart[top, top] = _FAR
     same = apart < _FAR
@@ -100,30 +101,28 @@ def features(pool: Pool, question: Floats) -> Floats:
         near[:, min(1, count - 1, STRONGEST - 1)], near[:, min(2, count - 1)],
         near.max(axis=1), near.mean(axis=1), np.clip(steps[:, 0], -_STEPS, _STEPS), apart[:, 0],
         apart[:, :3].min(axis=1), apart.min(axis=1), same[:, 0], same[:, :3].sum(axis=1),
-        same.sum(axis=1), _document_hits(pool.chunks), pool.added,
+        same.sum(axis=1), _document_hits(places), pool.added,
         pool.part_places.min(axis=1, initial=_FAR), met.sum(axis=1),
     ]  # fmt: skip
     return np.column_stack(columns).astype(np.float32)
 
 
-def _steps(chunks: Sequence[Chunk], top: NDArray[np.int64]) -> Floats:
+def _steps(places: Sequence[Place], top: NDArray[np.int64]) -> Floats:
     """Return how many chunks lie between each candidate and the strongest; far in other texts."""
-    numbers: dict[tuple[str, int], int] = {}
-    texts = np.array([numbers.setdefault((c.document_id, c.version), len(numbers)) for c in chunks])
-    ordinals = np.array([c.ordinal for c in chunks], dtype=np.float32)
+    numbers: dict[str | int, int] = {}
+    texts = np.array([numbers.setdefault(place.document, len(numbers)) for place in places])
+    ordinals = np.array([place.ordinal for place in places], dtype=np.float32)
     within = ordinals[:, None] - ordinals[None, top]
     return np.where(texts[:, None] == texts[None, top], within, _FAR).astype(np.float32)
 
 
-def _document_hits(chunks: Sequence[Chunk]) -> Sequence[int]:
-    hits: dict[str, int] = {}
-    for chunk in chunks[: 2 * STRONGEST]:
-        hits[chunk.document_id] = hits.get(chunk.document_id, 0) + 1
-    return [hits.get(chunk.document_id, 0) for chunk in chunks]
+def _document_hits(places: Sequence[Place]) -> Sequence[int]:
+    hits = Counter(place.document for place in places[: 2 * STRONGEST])
+    return [hits[place.document] for place in places]
 
 
-def places(lists: Sequence[Sequence[UUID]], chunks: Sequence[Chunk]) -> Floats:
+def part_places(lists: Sequence[Sequence[UUID]], ids: Sequence[UUID]) -> Floats:
     """Return the place of each chunk in each list, infinite where it is not in it."""
     where: list[Mapping[UUID, int]] = [{id_: n for n, id_ in enumerate(found)} for found in lists]
-    rows = [[found.get(chunk.id, np.inf) for found in where] for chunk in chunks]
-    return np.array(rows, dtype=np.float32).reshape(len(chunks), len(lists))
+    rows = [[found.get(chunk_id, np.inf) for found in where] for chunk_id in ids]
+    return np.array(rows, dtype=np.float32).reshape(len(ids), len(lists))

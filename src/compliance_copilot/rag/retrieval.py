@@ -1,14 +1,12 @@
 """From a question to ranked sources: embed, search, fuse, look again."""
 
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes as gen_ai
 from opentelemetry.util.types import AttributeValue
 
+<<<<<<< HEAD
 from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.vocabulary import EffectiveConfig, RetrievalMode, ScoredChunk, TenantId
 from compliance_copilot.rag import analysis
@@ -59,6 +57,18 @@ class Retrieved:
     steps: Sequence[Mapping[str, Any]] = ()
     explained: Sequence[Mapping[str, Any]] = ()
     embedding_tokens: int = 0
+=======
+from compliance_copilot.core.vocabulary import RetrievalMode, TenantId
+from compliance_copilot.rag.investigating import Alone, Companion, Investigation
+from compliance_copilot.rag.linked import LinkedChunks
+from compliance_copilot.rag.ports import Embedder, VectorIndex
+from compliance_copilot.rag.searching import RetrievalRequest, Retrieved, Search
+from compliance_copilot.telemetry import metrics
+from compliance_copilot.telemetry.tracing import content_is_on, span
+
+__all__ = ["RetrievalRequest", "Retrieved", "Retriever"]
+_ALONE = Alone()
+>>>>>>> cf3bcca (The agentic mode: parts, references, surroundings, missing words, a third look)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +77,24 @@ class Retriever:
 
     index: VectorIndex
     embedder: Embedder
+    links: LinkedChunks
 
-    async def retrieve(self, tenant_id: TenantId, request: RetrievalRequest) -> Retrieved:
-        """Return up to `top_k` sources, best first.
+    async def retrieve(
+        self, tenant_id: TenantId, request: RetrievalRequest, companion: Companion = _ALONE
+    ) -> Retrieved:
+        """Return up to `top_k` sources, best first. A mode of several steps has a companion.
 
         Raises RetrievalUnavailable, ModelUnavailable (the embedder's vendor), DeadlineExceeded.
         """
         began = time.perf_counter()
         with span("retrieve", _told(request)) as retrieving:
-            found = await self._found(tenant_id, request)
+            found = await self._found(tenant_id, request, companion)
             retrieving.set_attribute("sources", len(found.sources))
         mode = request.config.retrieval_mode.value
         metrics.RETRIEVAL.labels(mode).observe(time.perf_counter() - began)
         return found
 
+<<<<<<< HEAD
     async def _found(self, tenant_id: TenantId, request: RetrievalRequest) -> Retrieved:
         config = request.config
         with embedding_span(self.embedder):
@@ -108,6 +122,16 @@ class Retriever:
             told = explained(letters, lists, fused, ranked, request.filters)
         sources = [found.of(lists.chunks[found.chunk_id]) for found in ranked]
         return Retrieved(sources, explained=told, embedding_tokens=embedded.input_tokens)
+=======
+    async def _found(
+        self, tenant_id: TenantId, request: RetrievalRequest, companion: Companion
+    ) -> Retrieved:
+        search = Search(self.index, self.embedder, tenant_id, request)
+        if request.config.retrieval_mode is RetrievalMode.AGENTIC:
+            return await Investigation(search, self.links, companion).run()
+        (found,) = await search.of([request.question])
+        return search.retrieved(found.ranked, found.lists.chunks)
+>>>>>>> cf3bcca (The agentic mode: parts, references, surroundings, missing words, a third look)
 
 
 def _told(request: RetrievalRequest) -> dict[str, AttributeValue]:
@@ -119,6 +143,7 @@ def _told(request: RetrievalRequest) -> dict[str, AttributeValue]:
     if content_is_on():
         told[gen_ai.GEN_AI_RETRIEVAL_QUERY_TEXT] = request.question
     return told
+<<<<<<< HEAD
 
 
 def _ranked(
@@ -127,3 +152,5 @@ def _ranked(
     if lists.statistics is None or lists.counts is None:
         return fused
     return rerank(terms, fused, lists.statistics, lists.counts)
+=======
+>>>>>>> cf3bcca (The agentic mode: parts, references, surroundings, missing words, a third look)
