@@ -19,8 +19,8 @@ from compliance_copilot.core.vocabulary import EffectiveConfig, NewDocument, Ret
 from compliance_copilot.orchestrator import Service
 from compliance_copilot.rag import analysis
 from compliance_copilot.rag.filters import Comparison, Field, Filter, Operator, Place
-from compliance_copilot.rag.ports import HybridQuery, RankedLists
 from compliance_copilot.rag.linked import LinkedChunks
+from compliance_copilot.rag.ports import HybridQuery, RankedLists
 from compliance_copilot.rag.retrieval import RetrievalRequest, Retriever
 from compliance_copilot.storage.database import Database
 from tests.conftest import make_customer

@@ -15,8 +15,9 @@ from compliance_copilot.orchestrator.embedding import Embedding
 from compliance_copilot.orchestrator.replying import query_reply
 from compliance_copilot.orchestrator.reservations import Reservations
 from compliance_copilot.orchestrator.rooms import Rooms
+from compliance_copilot.orchestrator.steps import LedgerSteps
 from compliance_copilot.rag.filter_language import EVERYTHING, Narrowing
-from compliance_copilot.rag.retrieval import RetrievalRequest
+from compliance_copilot.rag.retrieval import RetrievalRequest, Retrieved
 from compliance_copilot.tenancy.admission import Planner
 
 MOST_QUESTION_CHARACTERS = 8_000
@@ -60,14 +61,24 @@ class Asking:
         tell(Done(reply))
         return reply
 
+    async def found(
+        self, permit: Permit, question: Question, meter: Meter, *, explain: bool = False
+    ) -> Retrieved:
+        """Return the evidence for a question or a search, each step of it in the ledger."""
+        return await self.embedding.retriever(meter).retrieve(
+            permit.tenant_id,
+            retrieval_request(permit, question, explain=explain),
+            LedgerSteps(meter, self.embedding, permit.config),
+        )
+
     async def _answered(
         self, permit: Permit, question: Question, attempts: LedgerAttempts, tell: Tell
     ) -> QueryReply:
         meter = attempts.meter
-        found = await self.embedding.retriever(meter).retrieve(
-            permit.tenant_id, retrieval_request(permit, question)
-        )
-        if self.embedding.hosted:  # its calls are an attempt of their own
+        found = await self.found(permit, question, meter)
+        if found.steps:  # each is an attempt of its own, the last one still open
+            attempts.pending = self.embedding.settlement(found.steps[-1]["action"], meter)
+        elif self.embedding.hosted:  # its call is one too
             attempts.pending = self.embedding.settlement("ok", meter)
         tell(Sources(found.sources))
         answered = await self.rooms.answerer.answer(
@@ -79,7 +90,7 @@ class Asking:
             tell=tell,
         )
         settlement = attempts.last(answered.answer.outcome.value)
-        reply = query_reply(permit, answered, meter, settlement)
+        reply = query_reply(permit, answered, meter, settlement, found)
         await meter.settle(settlement, reply=query_body(reply))
         return reply
 

@@ -21,12 +21,7 @@ from compliance_copilot.core.vocabulary import (
     TenantId,
     UsageSummary,
 )
-from compliance_copilot.orchestrator.asking import (
-    Asking,
-    Question,
-    checked_question,
-    retrieval_request,
-)
+from compliance_copilot.orchestrator.asking import Asking, Question, checked_question
 from compliance_copilot.orchestrator.embedding import Embedding
 from compliance_copilot.orchestrator.reception import Reception
 from compliance_copilot.orchestrator.replying import metadata
@@ -157,14 +152,11 @@ class ComplianceCopilotSaaS:
             if isinstance(permit, Replay):
                 raise InvalidRequest("A search takes no Idempotency-Key.", field="Idempotency-Key")
             async with self._reception.metered(permit) as meter:
-                retriever = self._embedding.retriever(meter)
-                asked = retrieval_request(permit, question, explain=explain)
-                found = await retriever.retrieve(tenant, asked)
+                found = await self._asking.found(permit, question, meter, explain=explain)
                 settlement = self._embedding.settlement("ok", meter)
                 await meter.settle(settlement)
-                return SearchReply(
-                    found.sources, metadata(permit, meter, settlement), found.explained
-                )
+                told = metadata(permit, meter, settlement, found)
+                return SearchReply(found.sources, told, found.explained)
 
     async def ingest(
         self,

@@ -90,6 +90,10 @@ class Embedding:
 
         return plan
 
+    def for_step(self, config: EffectiveConfig) -> Reservation:
+        """Return what a further step of an agentic question embeds at most."""
+        return self._reservation(config.max_steps * _MOST_TEXT_TOKENS)
+
     def for_texts(self, texts: Sequence[str]) -> Planner:
         """Return the plan of an ingest's embeddings."""
         most = sum(len(text.encode("utf-8", "replace")) for text in texts) if self.hosted else 0

@@ -3,19 +3,24 @@
 from compliance_copilot.billing.metering import Meter, Settlement
 from compliance_copilot.core.vocabulary import Permit, QueryReply, ReplyMetadata
 from compliance_copilot.rag.generation import Answered
+from compliance_copilot.rag.retrieval import Retrieved
 
 
 def query_reply(
-    permit: Permit, answered: Answered, meter: Meter, settlement: Settlement
+    permit: Permit, answered: Answered, meter: Meter, settlement: Settlement, found: Retrieved
 ) -> QueryReply:
     """Return the reply to a question, with the settlement that is about to be made counted in."""
     answer = answered.answer
-    told = metadata(permit, meter, settlement, answered)
+    told = metadata(permit, meter, settlement, found, answered)
     return QueryReply(answer.text, answer.outcome, answer.sources, answer.citations, told)
 
 
 def metadata(
-    permit: Permit, meter: Meter, settlement: Settlement, answered: Answered | None = None
+    permit: Permit,
+    meter: Meter,
+    settlement: Settlement,
+    found: Retrieved,
+    answered: Answered | None = None,
 ) -> ReplyMetadata:
     """Return how a reply came about."""
     usage = meter.usage if meter.settled else meter.usage_with(settlement)
@@ -31,6 +36,7 @@ def metadata(
         cost_usd=cost / 1_000_000,
         latency_ms=meter.elapsed_ms,
         retrieval_mode=permit.config.retrieval_mode,
+        steps=found.steps,
         fallback=answered.fallback if answered else None,
         unsupported_sentences=answered.unsupported_sentences if answered else 0,
         quota=permit.quota,

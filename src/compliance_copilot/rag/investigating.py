@@ -13,7 +13,7 @@ nothing to do is not taken. In the end all candidates are ordered by `companions
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
@@ -83,7 +83,7 @@ class Investigation:
         head = list(whole.ranked[: companions.POOL])
         self._told("search", queries=[question], found=len(head))
         if not head:
-            return self.search.retrieved([], whole.lists.chunks, self.steps)
+            return self.search.retrieved(whole, [], steps=self.steps)
         parts = tuple(await self.companion.parts(question))
         if len(parts) > 1:
             await self._take("search_parts", lambda: self._search_parts(parts))
@@ -94,7 +94,7 @@ class Investigation:
         await self._search_missing(parts, whole, head, extra)
         extra = await self._extra(whole, head) if len(extra.rows) < len(self.added) else extra
         ordered = companions.ordered(self._pool(whole, head, extra), whole.query.dense)
-        return self.search.retrieved(ordered, _Both(whole.lists, extra), self.steps)
+        return self.search.retrieved(whole, ordered, beside=[extra], steps=self.steps)
 
     async def _search_parts(self, parts: Sequence[str]) -> Mapping[str, Any]:
         found = await self.search.of(parts)
@@ -135,9 +135,8 @@ class Investigation:
     async def _search_missing(
         self, parts: Sequence[str], whole: Found, head: Sequence[Contender], extra: RankedLists
     ) -> None:
-        both = _Both(whole.lists, extra)
         best = companions.ordered(self._pool(whole, head, extra), whole.query.dense)[:_JUDGED]
-        texts = [both[contender.chunk_id].text for contender in best]
+        texts = [s.chunk.text for s in self.search.retrieved(whole, best, beside=[extra]).sources]
         missing = [words for part in parts if (words := missing_words(part, texts))]
         if not missing:
             return
@@ -219,22 +218,3 @@ def _vectors(ids: Sequence[UUID], *lists: RankedLists) -> Vectors:
         for chunk_id, row in found.rows.items()
     }
     return np.array([where[chunk_id] for chunk_id in ids], dtype=np.float32)
-
-
-class _Both(Mapping[UUID, Chunk]):
-    """The chunks of two searches; each is read when it is asked for."""
-
-    def __init__(self, *lists: RankedLists) -> None:
-        self._lists = lists
-
-    def __getitem__(self, chunk_id: UUID) -> Chunk:
-        for lists in self._lists:
-            if chunk_id in lists.places:
-                return lists.chunks[chunk_id]
-        raise KeyError(chunk_id)
-
-    def __iter__(self) -> Iterator[UUID]:
-        return iter({**self._lists[0].places, **self._lists[1].places})
-
-    def __len__(self) -> int:
-        return len(set(self))

@@ -9,7 +9,6 @@ from uuid import UUID
 
 from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.vocabulary import (
-    Chunk,
     EffectiveConfig,
     RetrievalMode,
     ScoredChunk,
@@ -17,6 +16,7 @@ from compliance_copilot.core.vocabulary import (
 )
 from compliance_copilot.rag import analysis
 from compliance_copilot.rag.contenders import Contender
+from compliance_copilot.rag.explaining import explained, letters_of
 from compliance_copilot.rag.filters import Filter
 from compliance_copilot.rag.fusion import fuse, rank_dense
 from compliance_copilot.rag.ports import Embedder, HybridQuery, RankedLists, VectorIndex, Vectors
@@ -52,12 +52,13 @@ class RetrievalRequest:
 class Retrieved:
     """Sources, best first, and how they were found.
 
-    `steps` is what a mode of several steps did; `embedding_tokens` what the embedder's vendor
-    counted over all of them.
+    `steps` is what a mode of several steps did; `explained` what each source's score is made of,
+    when that was asked for; `embedding_tokens` what the embedder's vendor counted over all steps.
     """
 
     sources: Sequence[ScoredChunk]
     steps: Sequence[Mapping[str, Any]] = ()
+    explained: Sequence[Mapping[str, Any]] = ()
     embedding_tokens: int = 0
 
 
@@ -68,6 +69,7 @@ class Found:
     text: str
     query: HybridQuery
     lists: RankedLists
+    fused: Sequence[Contender]
     ranked: Sequence[Contender]
 
 
@@ -102,14 +104,33 @@ class Search:
 
     def retrieved(
         self,
+        found: Found,
         ranked: Sequence[Contender],
-        chunks: Mapping[UUID, Chunk],
+        *,
+        beside: Sequence[RankedLists] = (),
         steps: Sequence[Mapping[str, Any]] = (),
     ) -> Retrieved:
-        """Return the best `top_k` as sources."""
+        """Return the best `top_k` as sources; each is in what was found or in a list beside."""
         kept = ranked[: self.request.config.top_k]
-        sources = [contender.of(chunks[contender.chunk_id]) for contender in kept]
-        return Retrieved(sources, steps, self.embedding_tokens)
+        where = [_holding(contender, (found.lists, *beside)) for contender in kept]
+        pairs = list(zip(kept, where, strict=True))
+        return Retrieved(
+            sources=[one.of(lists.chunks[one.chunk_id]) for one, lists in pairs],
+            steps=steps,
+            explained=self._explained(found, pairs) if self.request.explain else (),
+            embedding_tokens=self.embedding_tokens,
+        )
+
+    def _explained(
+        self, found: Found, pairs: Sequence[tuple[Contender, RankedLists]]
+    ) -> list[Mapping[str, Any]]:
+        letters = letters_of(self.request.question, LANGUAGES)
+        filters = self.request.filters
+        return [
+            entry
+            for one, lists in pairs
+            for entry in explained(letters, lists, found.fused, [one], filters)
+        ]
 
     async def _one(self, text: str, vector: Vectors) -> Found:
         request = self.request
@@ -127,12 +148,15 @@ class Search:
             lists = await self.index.search(
                 self.tenant_id, query, limit=limit, deadline=request.deadline
             )
-        ranked = rank_dense(lists, limit=request.config.top_k) if basic else _ranked(lists, query)
-        return Found(text, query, lists, ranked)
+        if basic:
+            ranked = rank_dense(lists, limit=request.config.top_k)
+            return Found(text, query, lists, [], ranked)
+        fused = fuse(lists, limit=DEPTH_OF_RERANKING)
+        if lists.statistics is None or lists.counts is None:
+            return Found(text, query, lists, fused, fused)
+        ranked = rerank(query.terms, fused, lists.statistics, lists.counts)
+        return Found(text, query, lists, fused, ranked)
 
 
-def _ranked(lists: RankedLists, query: HybridQuery) -> list[Contender]:
-    fused = fuse(lists, limit=DEPTH_OF_RERANKING)
-    if lists.statistics is None or lists.counts is None:
-        return fused
-    return rerank(query.terms, fused, lists.statistics, lists.counts)
+def _holding(contender: Contender, lists: Sequence[RankedLists]) -> RankedLists:
+    return next(found for found in lists if contender.chunk_id in found.places)
