@@ -13,6 +13,7 @@ from compliance_copilot.core.errors import InvalidRequest, RetrievalUnavailable
 from compliance_copilot.core.vocabulary import EffectiveConfig, NewDocument, RetrievalMode, TenantId
 from compliance_copilot.orchestrator import Service
 from compliance_copilot.rag.filter_language import EVERYTHING, Narrowing
+from compliance_copilot.rag.linked import LinkedChunks
 from compliance_copilot.rag.retrieval import RetrievalRequest, Retriever
 from compliance_copilot.storage.database import open_database
 from tests.conftest import Server, make_customer
@@ -144,7 +145,7 @@ async def test_a_store_that_is_down_is_an_error_and_never_an_empty_list(
     acme: Service, server: Server, database_name: str
 ) -> None:
     async with open_database(server.serving_dsn(database_name)) as database:
-        up = Retriever(PgvectorIndex(database), WordllamaEmbedder())
+        up = Retriever(PgvectorIndex(database), WordllamaEmbedder(), LinkedChunks(database))
         request = RetrievalRequest(QUESTION, EffectiveConfig(), 1, Deadline.after(60))
         assert (await up.retrieve(ACME, request)).sources
     with pytest.raises(RetrievalUnavailable):

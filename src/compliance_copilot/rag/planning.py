@@ -9,8 +9,9 @@ import re
 MOST_PARTS = 4
 _FEWEST_WORDS = 4
 _ASKING = (
-    r"(?:what|how|who|whom|whose|which|when|where|why|whether|is|are|can|could|does|do|did|should"
-    r"|must|may|will|would|under what|in what|to what|was|wie|wer|wem|wen|welche[rsmn]?|wann|wo"
+    r"(?:(?:(?:in|within|under|by|to|for|from|at|on|of|with|until) )?(?:what|which|whom|whose|when)"
+    r"|how|who|where|why|whether|is|are|can|could|does|do|did|should"
+    r"|must|may|will|would|was|wie|wer|wem|wen|welche[rsmn]?|wann|wo"
     r"|warum|ob|ist|sind|kann|können|muss|müssen|darf|dürfen|soll|sollen)"
 )
 _JOINING = r"(?:and also|and if so|as well as|and|or|und auch|sowie|und|oder|bzw\.)"
