@@ -28,7 +28,7 @@ from compliance_copilot.rag.scoring import (
     statistics_of,
 )
 from compliance_copilot.storage.database import Row
-from compliance_copilot.storage.vectors import decode_dense, decode_sparse_arrays
+from compliance_copilot.storage.vectors import decode_dense, decode_ids, decode_sparse_arrays
 
 Arrays = Mapping[str, NDArray[Any]]
 Rows = NDArray[np.int64]
@@ -169,7 +169,7 @@ class HotCorpus:
 
     def _rows(self, ids: Sequence[UUID]) -> Rows:
         places = self._places_by_id
-        return np.array([places[i.bytes] for i in dict.fromkeys(ids) if i.bytes in places], int)
+        return np.array(sorted({places[i.bytes] for i in ids if i.bytes in places}), dtype=np.int64)
 
     @cached_property
     def _places_by_id(self) -> dict[bytes, int]:
@@ -243,8 +243,7 @@ class HotCorpus:
         return record
 
     def _ids(self, rows: Rows) -> list[UUID]:
-        raw = self.arrays["ids"][rows].tobytes()
-        return [UUID(bytes=raw[start : start + 16]) for start in range(0, len(raw), 16)]
+        return decode_ids(self.arrays["ids"][rows].tobytes())
 
     def _places(self, rows: Rows) -> list[Place]:
         numbers, ordinals = self.arrays["documents"][rows], self.arrays["ordinals"][rows]

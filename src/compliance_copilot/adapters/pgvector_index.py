@@ -1,6 +1,7 @@
 """The default index: exact search in the tenant's own rows, dense and BM25 in one statement."""
 
 from collections.abc import Sequence
+from operator import itemgetter
 from uuid import UUID
 
 import numpy as np
@@ -89,8 +90,9 @@ def _filter_of(query: HybridQuery) -> str | None:
     return None if query.filters is None else orjson.dumps(sql_filter(query.filters)).decode()
 
 
-def _stored(rows: Sequence[Row]) -> StoredChunks:
-    first = rows[0] if rows else None
+def _stored(found: Sequence[Row]) -> StoredChunks:
+    first = found[0] if found else None
+    rows = sorted(found, key=itemgetter("id"))
     terms, frequencies = (first["known_terms"], first["frequencies"]) if first else ((), ())
     statistics = statistics_of(
         dict(zip(terms or (), frequencies or (), strict=True)),

@@ -22,6 +22,10 @@ class Contender(NamedTuple):
     dense: float | None = None
     sparse: float | None = None
 
+    def scored(self, score: float) -> "Contender":
+        """Return the same with another rank score."""
+        return Contender(self.chunk_id, self.place, score, self.dense, self.sparse)
+
     def of(self, chunk: Chunk) -> ScoredChunk:
         """Return the chunk with these scores."""
         return ScoredChunk(chunk, self.score, self.dense, self.sparse)

@@ -128,7 +128,7 @@ def rerank(
     raw = model.score(evidence(terms, head, statistics, counts))
     chances = model.probability(raw).tolist()
     best_first = np.argsort(-raw, kind="stable").tolist()
-    return [head[place]._replace(score=chances[place]) for place in best_first]
+    return [head[place].scored(chances[place]) for place in best_first]
 
 
 def evidence(

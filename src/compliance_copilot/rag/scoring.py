@@ -33,7 +33,7 @@ SPARE_CHUNKS = 200
 
 @dataclass(frozen=True, slots=True)
 class StoredChunks:
-    """Candidates of one search as they are stored: chunks are rows, known terms are columns.
+    """Candidates of one search as they are stored: chunks (by id) are rows, known terms columns.
 
     `dense`: halves of shape (chunks, dimensions), as float32; `weights`: (chunks, terms), 0 where
     a chunk has not the term, columns in the order of `statistics`; `lengths` in terms.
@@ -98,9 +98,10 @@ def _bm25(query: HybridQuery, stored: StoredChunks) -> NDArray[np.float64]:
 def _best(
     ids: Sequence[UUID], scores: NDArray[np.float64], limit: int, *, above: float = -np.inf
 ) -> list[tuple[UUID, float]]:
-    ranked = [pair for pair in zip(ids, scores.tolist(), strict=True) if pair[1] > above]
-    ranked.sort(key=lambda pair: (-pair[1], pair[0]))
-    return ranked[:limit]
+    best = np.argsort(-scores, kind="stable")[:limit]  # rows are in the order of ids: so are ties
+    best = best[scores[best] > above]
+    pairs = zip(best.tolist(), scores[best].tolist(), strict=True)
+    return [(ids[row], score) for row, score in pairs]
 
 
 def _counts(stored: StoredChunks, rows: Mapping[UUID, int]) -> TermCounts:

@@ -8,8 +8,10 @@ Source: `halfvec_recv` and `sparsevec_recv` of pgvector 0.8.
 import struct
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 import numpy as np
+from asyncpg.pgproto import pgproto
 from numpy.typing import NDArray
 
 SPARSE_DIMENSIONS = 1_000_000_000
@@ -47,6 +49,11 @@ def decode_sparse(wire: bytes) -> dict[int, float]:
     """Return weights by term id (1-based) from the wire form."""
     indices, values = decode_sparse_arrays(wire)
     return dict(zip(indices.tolist(), values.tolist(), strict=True))
+
+
+def decode_ids(raw: bytes) -> list[UUID]:
+    """Return the ids in their 16 bytes each, as the driver makes them: quick to hash."""
+    return [pgproto.UUID(raw[start : start + 16]) for start in range(0, len(raw), 16)]
 
 
 async def register(connection: Any) -> None:
