@@ -9,6 +9,9 @@ from compliance_copilot.settings import PROJECT_ROOT
 
 # The others of `benchmarks/` are run by hand: together they would take longer than all other tests.
 DRILLS = {
+    "readers who leave are billed what the provider counted": (
+        "disconnect_drill --disconnects 20 --seed 1"
+    ),
     "repeats of a key are charged once": "idempotency_drill --keys 6 --repeats 8 --seed 1",
     "a killed service loses and doubles nothing": (
         "crash_drill --kill service --kills 1 --queries 60 --seed 1"
