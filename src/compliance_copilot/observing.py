@@ -15,6 +15,7 @@ from compliance_copilot.adapters.hot_index import HotIndex
 from compliance_copilot.billing.journal import Journal
 from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.errors import CopilotError
+from compliance_copilot.rag.breaker import Breakers, State
 from compliance_copilot.rag.ports import VectorIndex
 from compliance_copilot.settings import Settings
 from compliance_copilot.storage.database import Database
@@ -25,6 +26,7 @@ from compliance_copilot.telemetry.tracing import Tracing, tracing
 
 SAMPLE_SECONDS = 5.0
 _PATIENCE_SECONDS = 2.0
+_DEGREES = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
 Sample = Callable[[], None]
 """Sets some gauges from memory; it may not wait."""
 
@@ -55,6 +57,8 @@ def served(settings: Settings) -> Iterator[None]:
         sharing.shared(folder, most_tenants=settings.metrics_tenants),
     ):
         metrics.BUILD.labels(version("compliance-copilot")).set(1)
+        metrics.VIOLATIONS.labels("context")  # told as 0, so that the first one is an increase
+        metrics.RESTARTS.labels("died")
         yield
 
 
@@ -64,6 +68,15 @@ def sample_stores(index: VectorIndex, journal: Journal) -> None:
         metrics.HOT_INDEX_BYTES.labels("held").set(index.nbytes)
     metrics.JOURNAL_LINES.labels("settlements").set(journal.pending)
     metrics.JOURNAL_AGE.labels("settlements").set(journal.age_seconds)
+
+
+def sample_breakers(breakers: Breakers) -> None:
+    """Set the gauges of the breakers: of each provider and model the worst, whosever key it is."""
+    worst: dict[tuple[str, str], int] = {}
+    for (provider, model, _), state in breakers.states().items():
+        worst[provider, model] = max(worst.get((provider, model), 0), _DEGREES[state])
+    for (provider, model), degree in worst.items():
+        metrics.BREAKER.labels(provider, model).set(degree)
 
 
 @contextmanager

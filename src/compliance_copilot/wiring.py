@@ -119,7 +119,10 @@ async def open_service(settings: Settings | None = None) -> AsyncIterator[Servic
         service = _assemble(settings, database, engines, metering, checkpoints)
         await stack.enter_async_context(sweeping(database, metering))
         await stack.enter_async_context(finishing(service.erasing))
-        samples = [partial(observing.sample_stores, engines.index, journal)]
+        samples = [
+            partial(observing.sample_stores, engines.index, journal),
+            partial(observing.sample_breakers, service.copilot.breakers),
+        ]
         await stack.enter_async_context(observing.sampling(database, samples))
         stack.push_async_callback(service.copilot.aclose)
         await bootstrap.first_start(service, database, settings)

@@ -29,6 +29,7 @@ from compliance_copilot.orchestrator.reservations import Reservations
 from compliance_copilot.orchestrator.rooms import NOBODY, Call, Rooms, Timeouts
 from compliance_copilot.orchestrator.streaming import Streams
 from compliance_copilot.rag.answers import AnswerStore
+from compliance_copilot.rag.breaker import Breakers
 from compliance_copilot.rag.documents import DocumentStore
 from compliance_copilot.rag.filter_language import EVERYTHING, Narrowing
 from compliance_copilot.rag.quotas import Quotas
@@ -70,6 +71,11 @@ class ComplianceCopilotSaaS:
     def statements(self) -> Statements:
         """The tenants' months, as an invoice has them."""
         return self._rooms.statements
+
+    @property
+    def breakers(self) -> Breakers:
+        """Which models' providers are asked at present."""
+        return self._rooms.answerer.breakers
 
     async def query(
         self,

@@ -183,6 +183,9 @@ class _Named(SpanProcessor):
         facts = requests.current()
         if tenant is None and facts is not None:
             tenant = facts.tenant_id
+        if tenant is None:  # where vendors are called, there is no baggage
+            above = getattr(trace.get_current_span(parent_context), "attributes", None)
+            tenant = (above or {}).get(TENANT_KEY)
         if tenant is not None:
             span.set_attribute(TENANT_KEY, str(tenant))
         if facts is not None:

@@ -1,0 +1,111 @@
+"""Every query of both dashboards, answered by a real Prometheus that scrapes a loaded service.
+
+python benchmarks/dashboards.py --seconds 40     (needs Debian's package `prometheus`)
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.harness import (
+    ADMIN_KEY,
+    QUESTION,
+    TEXT,
+    client_of,
+    free_port,
+    make_tenant,
+    open_base,
+    open_service,
+)
+from benchmarks.prometheus import Prometheus, running_prometheus
+from tests.standins.running import RunningProvider, running_provider
+
+GRAFANA = Path(__file__).resolve().parents[1] / "deploy" / "grafana"
+TENANTS = ("acme", "beta", "gamma")
+
+
+def panels(name: str) -> Iterator[tuple[str, str]]:
+    """Give title and query of each target, with the dashboard's variables filled in."""
+    for panel in json.loads((GRAFANA / f"{name}.json").read_text("utf-8"))["panels"]:
+        for target in panel["targets"]:
+            yield panel["title"], target["expr"].replace("$tenant", TENANTS[0])
+
+
+async def load(clients: list[httpx.AsyncClient], vendor: RunningProvider, seconds: float) -> int:
+    """Ask, search and store for a while; for a third of it the vendor is down."""
+    began, done = time.monotonic(), 0
+    while (passed := time.monotonic() - began) < seconds:
+        vendor.fault("500" if seconds / 3 < passed < 2 * seconds / 3 else "normal")
+        body = {"documents": [{"document_id": "notes", "text": f"{TEXT}\n\nEdition {done}."}]}
+        calls = [client.post("/query", json=QUESTION) for client in clients]
+        calls += [clients[0].post("/search", json=QUESTION), clients[0].post("/ingest", json=body)]
+        replies = await asyncio.gather(*calls)
+        done += len(replies)
+        assert all(reply.status_code < 500 for reply in replies), [r.text for r in replies]
+    return done
+
+
+def shown(series: list[Any]) -> str:
+    """Return the first values that a query gave."""
+    if not series:
+        return "no series: nothing of the kind has happened"
+    told = []
+    for one in series[:4]:
+        name = ",".join(v for k, v in one["metric"].items() if k != "__name__")
+        told.append(f"{name or 'all'}={float(one['value'][1]):.4g}")
+    return "  ".join(told)
+
+
+def answered(prometheus: Prometheus) -> tuple[int, int]:
+    """Print each query's answer; return how many gave series, of how many."""
+    full = total = 0
+    for name in ("operator", "tenant"):
+        print(f"\n{name}.json")
+        for title, query in panels(name):
+            series = prometheus.query(query)
+            total, full = total + 1, full + bool(series)
+            print(f"  {title[:44]:<44} {shown(series)}")
+    return full, total
+
+
+async def run(seconds: float) -> int:
+    """Run it all; 0 when every query was accepted and nearly all gave series."""
+    async with open_base() as base:
+        folder = base.folder / "prometheus"
+        folder.mkdir()
+        with running_provider(base.folder) as vendor:
+            async with open_service(
+                base, workers=2, OPENAI_API_KEY="sk-drill", OPENAI_BASE_URL=vendor.openai_url
+            ) as service:
+                keys = [
+                    await make_tenant(service, t, config={"model_tier": "gpt-4"}) for t in TENANTS
+                ]
+                clients = [client_of(service, key) for key in keys]
+                target = service.url.removeprefix("http://")
+                with running_prometheus(
+                    folder, port=free_port(), target=target, key=ADMIN_KEY
+                ) as prometheus:
+                    calls = await load(clients, vendor, seconds)
+                    await asyncio.sleep(3)
+                    full, total = answered(prometheus)
+                    firing = sorted({labels["alertname"] for labels in prometheus.firing()})
+                for client in clients:
+                    await client.aclose()
+    print(f"\n{calls} calls in {seconds:.0f} s; {full} of {total} queries gave series")
+    print(f"alerts that fired at the end: {', '.join(firing) or 'none'}")
+    return 0 if full >= 0.8 * total else 1
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=40.0)
+    sys.exit(asyncio.run(run(parser.parse_args().seconds)))
