@@ -20,11 +20,14 @@ from compliance_copilot.adapters.onnx_embedder import OnnxEmbedder
 from compliance_copilot.adapters.openai_embedder import OpenAIEmbedder
 from compliance_copilot.adapters.openai_generator import OpenAIGenerator
 from compliance_copilot.adapters.pgvector_index import PgvectorIndex
+from compliance_copilot.adapters.pinecone_control import check_index
 from compliance_copilot.adapters.pinecone_index import PineconeIndex
 from compliance_copilot.adapters.pinecone_store import PineconeStore
 from compliance_copilot.adapters.wordllama_embedder import WordllamaEmbedder
+from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.errors import SetupError
 from compliance_copilot.rag.ports import Embedder, Generator, VectorIndex
+from compliance_copilot.rag.reindexing import Target, refuse_elsewhere
 from compliance_copilot.rag.replication import Replication, replicating
 from compliance_copilot.settings import Settings
 from compliance_copilot.storage.database import Database
@@ -32,6 +35,7 @@ from compliance_copilot.storage.database import Database
 Vendor = OpenAIGenerator | AnthropicGenerator
 _NOBODYS = "no-key"
 """What a vendor's client is made with when the service has no key: no call is made by it."""
+_CHECK_SECONDS = 10.0
 MadeEmbedder = WordllamaEmbedder | OnnxEmbedder | OpenAIEmbedder
 
 
@@ -89,6 +93,21 @@ async def open_engines(
     return Engines(index, embedder, generators, replication, vendors, hosted)
 
 
+async def check_place(database: Database, engines: Engines) -> None:
+    """Refuse a start where vectors are not by the embedder and in the store that are configured.
+
+    Raises SetupError in one line that names the command which helps.
+    """
+    if engines.hosted is not None:
+        await check_index(
+            engines.hosted,
+            dimension=engines.embedder.dimensions,
+            deadline=Deadline.after(_CHECK_SECONDS),
+        )
+    target = Target(engines.embedder.name, engines.replication.store)
+    await refuse_elsewhere(database, target)
+
+
 async def _open_store(
     settings: Settings, database: Database, stack: AsyncExitStack
 ) -> tuple[VectorIndex, Replication, PineconeStore | None]:
@@ -105,7 +124,11 @@ async def _open_store(
     await asyncio.to_thread(files.prepare)
     index = HotIndex(rows, database, files)
     stack.push_async_callback(index.close)
-    return index, Replication(database), None
+    left = None
+    if settings.pinecone_api_key is not None:  # not in use, but perhaps it was
+        left = make_pinecone_store(settings)
+        stack.push_async_callback(left.aclose)
+    return index, Replication(database, left=left), None
 
 
 def make_pinecone_store(settings: Settings) -> PineconeStore:

@@ -19,8 +19,15 @@ from compliance_copilot.billing.prices import PriceBook, load_price_book
 from compliance_copilot.billing.statements import Statements
 from compliance_copilot.billing.sweeping import sweeping
 from compliance_copilot.core.errors import SetupError
-from compliance_copilot.core.vocabulary import SealedKey, TenantId
-from compliance_copilot.engines import Engines, Vendor, make_embedder, open_engines, warm
+from compliance_copilot.core.vocabulary import Operation, SealedKey, TenantId
+from compliance_copilot.engines import (
+    Engines,
+    Vendor,
+    check_place,
+    make_embedder,
+    open_engines,
+    warm,
+)
 from compliance_copilot.gateway.scraping import exposed
 from compliance_copilot.orchestrator import (
     ComplianceCopilotSaaS,
@@ -37,6 +44,7 @@ from compliance_copilot.rag.ingestion import Ingestion
 from compliance_copilot.rag.linked import LinkedChunks
 from compliance_copilot.rag.links import Links, OwnGenerator, Seat
 from compliance_copilot.rag.ports import Generator, VectorIndex
+from compliance_copilot.rag.reindexing import Reindexing
 from compliance_copilot.rag.resilience import Resilient
 from compliance_copilot.rag.retrieval import Retriever
 from compliance_copilot.rag.statistics import bring_into_force
@@ -91,8 +99,13 @@ async def open_served(settings: Settings | None = None) -> AsyncIterator[Service
 
 
 @asynccontextmanager
-async def open_service(settings: Settings | None = None) -> AsyncIterator[Service]:
-    """Open everything the gateway and the CLI serve: database, schema, examples, sweep."""
+async def open_service(
+    settings: Settings | None = None, *, moving: bool = False
+) -> AsyncIterator[Service]:
+    """Open everything the gateway and the CLI serve: database, schema, examples, sweep.
+
+    `moving`: also where vectors are elsewhere than configured, for who moves them.
+    """
     settings = settings or load_settings()
     prices = load_price_book(PROJECT_ROOT / "configs" / "prices.toml")
     checkpoints = open_checkpoints(settings)
@@ -113,6 +126,8 @@ async def open_service(settings: Settings | None = None) -> AsyncIterator[Servic
             await check_durability(database, required=settings.environment == "production")
         await warming
         engines = await open_engines(settings, database, embedder, stack)
+        if not moving and missing_reason(settings, Operation.SEARCH) is None:
+            await check_place(database, engines)
         journal = Journal(settings.data_dir / "journal")
         stack.callback(journal.close)
         metering = Metering(database, prices, journal)
@@ -192,6 +207,7 @@ def _assemble(
         retriever=Retriever(engines.index, embedder, LinkedChunks(database)),
         answerer=_answerer(settings, engines, metering.prices, own_keys),
         ingestion=Ingestion(database, embedder, engines.replication),
+        reindexing=Reindexing(database, engines.replication, embedder.name),
         documents=DocumentStore(database),
         answers=AnswerStore(database),
         usage=UsageLedger(database),

@@ -73,6 +73,11 @@ class HotCorpus:
         """Chunks that are kept here, those not yet in force included."""
         return len(self.arrays["lengths"])
 
+    @property
+    def dimensions(self) -> int:
+        """Length of a vector."""
+        return int(self.arrays["vectors"].shape[1])
+
     def search(self, query: HybridQuery, *, limit: int, now: datetime) -> RankedLists:
         """Return both lists over what is in force now."""
         return self._ranked(query, None, limit, now)

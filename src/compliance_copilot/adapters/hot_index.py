@@ -142,6 +142,8 @@ class HotIndex:
             if not self._files.used(tenant_id, mapped.version):
                 del self._hot[tenant_id]
                 return None
+        if mapped.corpus.dimensions != len(query.dense):
+            return None  # made by another embedder: the index behind says so
         return mapped.corpus
 
     def _warm(self, tenant_id: TenantId) -> None:

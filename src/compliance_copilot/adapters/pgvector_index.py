@@ -24,8 +24,8 @@ from compliance_copilot.rag.scoring import (
 from compliance_copilot.storage.database import Database, Row
 from compliance_copilot.storage.vectors import decode_dense, decode_sparse_arrays, encode_dense
 
-_SEARCH = "SELECT * FROM search_chunks($1, $2, $3, $4, $5, $6, $7, $8, $9)"
-_STORED = "SELECT * FROM stored_chunks($1, $2, $3, $4, $5)"
+_SEARCH = "SELECT * FROM search_chunks($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+_STORED = "SELECT * FROM stored_chunks($1, $2, $3, $4, $5, $6)"
 
 
 class PgvectorIndex:
@@ -50,6 +50,7 @@ class PgvectorIndex:
                 MARGIN,
                 query.as_of,
                 _filter_of(query),
+                query.embedder,
                 deadline=deadline,
             )
         except StoreUnavailable as error:
@@ -75,6 +76,7 @@ class PgvectorIndex:
                 list(query.terms.keys()),
                 query.as_of,
                 _filter_of(query),
+                query.embedder,
                 deadline=deadline,
             )
         except StoreUnavailable as error:

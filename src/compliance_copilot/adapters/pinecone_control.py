@@ -8,7 +8,7 @@ from typing import Any
 from compliance_copilot.adapters.outgoing import without_baggage
 from compliance_copilot.adapters.pinecone_store import PineconeStore
 from compliance_copilot.core.clock import Deadline
-from compliance_copilot.core.errors import RetrievalUnavailable, SetupError
+from compliance_copilot.core.errors import DeadlineExceeded, RetrievalUnavailable, SetupError
 
 METRIC = "dotproduct"
 """The one metric with which an index takes dense and sparse values together."""
@@ -108,5 +108,7 @@ async def check_index(store: PineconeStore, *, dimension: int, deadline: Deadlin
                 f"PINECONE_INDEX_NAME: there is no index {store.index_name!r}; run"
                 " `compliance-copilot vectors init`."
             ) from error
+        return
+    except DeadlineExceeded:
         return
     refuse_other_shape(store.index_name, stats.dimension, stats.metric, dimension)

@@ -15,10 +15,12 @@ from compliance_copilot.cli import (
     ingest,
     keys,
     migrate,
+    reindex,
     secrets,
     serve,
     tenants,
     usage,
+    vectors,
 )
 from compliance_copilot.core.errors import CopilotError
 
@@ -28,12 +30,13 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for part in (serve, migrate, bootstrap, doctor, ingest, ask, backup):
+for part in (serve, migrate, bootstrap, doctor, ingest, ask, backup, reindex):
     part.add_to(app)
 app.add_typer(tenants.app, name="tenants", help="Create, list, change and end tenants.")
 app.add_typer(keys.app, name="keys", help="Make, list, rotate and revoke a tenant's keys.")
 app.add_typer(secrets.app, name="secrets", help="Tend what lies encrypted under SECRETS_KEY.")
 app.add_typer(config.app, name="config", help="Show and set what holds for a tenant's questions.")
+app.add_typer(vectors.app, name="vectors", help="Tend the index of a hosted vector store.")
 app.add_typer(usage.app, name="usage", help="Read a tenant's ledger: sums, and row by row.")
 app.add_typer(audit.app, name="audit", help="Read and verify the log of changes.")
 

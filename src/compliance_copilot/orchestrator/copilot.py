@@ -23,6 +23,7 @@ from compliance_copilot.core.vocabulary import (
 )
 from compliance_copilot.orchestrator.asking import Asking, Question, checked_question
 from compliance_copilot.orchestrator.embedding import Embedding
+from compliance_copilot.orchestrator.moving import Moving
 from compliance_copilot.orchestrator.reception import Reception
 from compliance_copilot.orchestrator.replying import metadata
 from compliance_copilot.orchestrator.reservations import Reservations
@@ -33,6 +34,7 @@ from compliance_copilot.rag.breaker import Breakers
 from compliance_copilot.rag.documents import DocumentStore
 from compliance_copilot.rag.filter_language import EVERYTHING, Narrowing
 from compliance_copilot.rag.quotas import Quotas
+from compliance_copilot.rag.reindexing import Told
 from compliance_copilot.tenancy.config_manager import ConfigManager
 from compliance_copilot.tenancy.context import TenantContext
 
@@ -44,6 +46,7 @@ class ComplianceCopilotSaaS:
         self._rooms = rooms
         self._reception = Reception(rooms, timeouts)
         self._embedding = Embedding(rooms)
+        self._moving = Moving(self._reception, self._embedding)
         self._asking = Asking(rooms, Reservations(rooms), self._embedding)
         self._streams = Streams(timeouts.drain_seconds)
 
@@ -195,6 +198,16 @@ class ComplianceCopilotSaaS:
                 settlement = self._embedding.settlement("ok", meter)
                 await meter.settle(settlement, reply=ingest_body(reply))
                 return reply
+
+    async def reindex(self, tenant_id: str, told: Told) -> bool:
+        """Move a tenant's vectors to the configured embedder and store; False: they are there.
+
+        Raises ModelUnavailable, BudgetExhausted, RetrievalUnavailable or StoreUnavailable;
+        calling again goes on where it was.
+        """
+        tenant = TenantId(tenant_id)
+        with TenantContext.bind(tenant):
+            return await self._rooms.reindexing.move(tenant, self._moving.embed, told)
 
     async def metrics(self, tenant_id: str, hours: float = 24.0) -> UsageSummary:
         """Return what the ledger says about the last `hours`."""

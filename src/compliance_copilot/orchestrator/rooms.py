@@ -12,6 +12,7 @@ from compliance_copilot.rag.answers import AnswerStore
 from compliance_copilot.rag.documents import DocumentStore
 from compliance_copilot.rag.generation import Answerer
 from compliance_copilot.rag.ingestion import Ingestion
+from compliance_copilot.rag.reindexing import Reindexing
 from compliance_copilot.rag.retrieval import Retriever
 from compliance_copilot.tenancy.admission import Admission
 from compliance_copilot.tenancy.config_manager import ConfigManager
@@ -43,6 +44,7 @@ class Rooms:
     answerer: Answerer
     answers: AnswerStore
     ingestion: Ingestion
+    reindexing: Reindexing
     documents: DocumentStore
     usage: UsageLedger
     statements: Statements

@@ -91,9 +91,17 @@ class Announced:
 class Replication:
     """Keeps the copy of every tenant's vectors."""
 
-    def __init__(self, database: Database, copy: VectorCopy | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        copy: VectorCopy | None = None,
+        *,
+        left: VectorCopy | None = None,
+    ) -> None:
+        """`left`: a store that is not in use any more, and may still have namespaces to drop."""
         self._database = database
         self._copy = copy
+        self._left = left
 
     @property
     def store(self) -> str:
@@ -144,7 +152,7 @@ class Replication:
     async def sweep(self) -> int:
         """Bring over what is due of all tenants and drop namespaces that are nobody's."""
         if self._copy is None:
-            return 0
+            return await self.drop_retired()
         done = 0
         for row in await self._database.call_platform("SELECT * FROM tenants_with_due_vectors()"):
             tenant_id = TenantId(row["tenant_id"])
@@ -152,16 +160,17 @@ class Replication:
         return done + await self.drop_retired()
 
     async def drop_retired(self) -> int:
-        """Drop this store's namespaces that belong to no corpus; return how many."""
-        if self._copy is None:
+        """Drop namespaces that belong to no corpus; return how many."""
+        copy = self._copy or self._left
+        if copy is None:
             return 0
         rows = await self._database.call_platform(
             "SELECT namespace FROM retired_namespaces"
             " WHERE vector_store = $1 AND due_at <= now() ORDER BY namespace",
-            self.store,
+            copy.name,
         )
         for row in rows:
-            await self._copy.drop(row["namespace"], deadline=Deadline.after(_FLUSH_SECONDS))
+            await copy.drop(row["namespace"], deadline=Deadline.after(_FLUSH_SECONDS))
             await self._database.call_platform(
                 "DELETE FROM retired_namespaces WHERE namespace = $1", row["namespace"]
             )

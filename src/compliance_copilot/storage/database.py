@@ -13,7 +13,12 @@ from typing import Any, LiteralString, TypeAlias
 import asyncpg
 
 from compliance_copilot.core.clock import Deadline
-from compliance_copilot.core.errors import DeadlineExceeded, SetupError, StoreUnavailable
+from compliance_copilot.core.errors import (
+    DeadlineExceeded,
+    RetrievalUnavailable,
+    SetupError,
+    StoreUnavailable,
+)
 from compliance_copilot.core.vocabulary import TenantId
 from compliance_copilot.storage import audit, vectors
 from compliance_copilot.storage.migrations.routines import SEARCH_PATH
@@ -34,6 +39,7 @@ _UNREACHABLE = (
     asyncpg.ReadOnlySQLTransactionError,  # a standby: the primary has moved
     asyncpg.InvalidCatalogNameError,
 )
+_OTHER_EMBEDDER = "CC001"  # raised by `require_embedder` in `3_retrieval.sql`
 _DEFAULT_TIMEOUT_SECONDS = 30.0
 _RETRY_AFTER_SECONDS = 2
 _CROWD = 2
@@ -50,6 +56,14 @@ def _named_failures() -> Iterator[None]:
     except _UNREACHABLE as error:
         raise StoreUnavailable(
             "The database does not answer.", retry_after_seconds=_RETRY_AFTER_SECONDS
+        ) from error
+    except asyncpg.PostgresError as error:
+        if error.sqlstate != _OTHER_EMBEDDER:
+            raise
+        raise RetrievalUnavailable(
+            "These documents are being moved to another embedder or vector store.",
+            reason="reindex",
+            retry_after_seconds=60,
         ) from error
 
 

@@ -44,11 +44,23 @@ RETURNS sparsevec LANGUAGE sql STABLE AS $$
     WHERE q.weight > 0
 $$;
 
+-- A question by one embedder means nothing to a corpus by another: state CC001, for the service
+-- that still runs while `reindex` moves the corpus.
+CREATE FUNCTION require_embedder(p_tenant text, p_embedder text)
+RETURNS void LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF EXISTS (SELECT FROM corpora c WHERE c.tenant_id = p_tenant AND c.embedder <> p_embedder) THEN
+        RAISE EXCEPTION 'the corpus is by another embedder' USING ERRCODE = 'CC001';
+    END IF;
+END
+$$;
+
 -- Chunks by id as they are stored, with what scores are made of (`rag/scoring.py`): those in force
 -- at p_as_of (NULL: now) for which the filter holds. The first row carries the question's
 -- statistics.
 CREATE FUNCTION stored_chunks(p_tenant text, p_ids uuid[], p_terms integer[],
-                              p_as_of timestamptz, p_filter jsonb)
+                              p_as_of timestamptz, p_filter jsonb,
+                              p_embedder text DEFAULT NULL)
 RETURNS TABLE (id uuid, document_id text, version integer, ordinal integer, start_offset integer,
                end_offset integer, text text, title text, headings text[], page integer,
                metadata jsonb, dense halfvec, sparse sparsevec,
@@ -62,6 +74,7 @@ DECLARE
     v_frequencies integer[];
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant, true);
+    PERFORM require_embedder(p_tenant, p_embedder);
     v_at := instant_of(p_tenant, p_as_of);
     SELECT * INTO v_corpus FROM corpora c WHERE c.tenant_id = p_tenant;
     SELECT array_agg(f.term_id), array_agg(f.document_frequency) INTO v_terms, v_frequencies
@@ -98,7 +111,8 @@ $$;
 -- most p_spare more.
 CREATE FUNCTION search_chunks(p_tenant text, p_dense halfvec, p_terms integer[], p_counts real[],
                               p_limit integer, p_spare integer, p_margin double precision,
-                              p_as_of timestamptz, p_filter jsonb)
+                              p_as_of timestamptz, p_filter jsonb,
+                              p_embedder text DEFAULT NULL)
 RETURNS TABLE (id uuid, document_id text, version integer, ordinal integer, start_offset integer,
                end_offset integer, text text, title text, headings text[], page integer,
                metadata jsonb, dense halfvec, sparse sparsevec,
@@ -112,6 +126,7 @@ DECLARE
     v_ids uuid[];
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant, true);
+    PERFORM require_embedder(p_tenant, p_embedder);
     v_at := instant_of(p_tenant, p_as_of);
     IF cardinality(p_terms) > 0 THEN
         v_chunks := CASE WHEN p_as_of IS NULL
