@@ -88,6 +88,14 @@ FAULTS = (
         "serving role may delete from the ledger", GRANTS, '        ("usage_events", "DELETE"),\n',
         "",
     ),
+    Fault(
+        "serving role may change the audit log", GRANTS,
+        '        ("audit_entries", "UPDATE, DELETE"),\n', "",
+    ),
+    code(
+        "a suspended tenant's key still served", "gateway/authentication.py",
+        "if fresh and principal.suspended:", "if fresh and principal.expires_at == 0:",
+    ),
     code("start with a mighty role", "storage/database.py", "if role[fault]:", "if not role:"),
     code(
         "session SET in a function", "storage/migrations/sql/routines/3_retrieval.sql",
