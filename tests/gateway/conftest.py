@@ -36,6 +36,7 @@ from compliance_copilot.core.vocabulary import (
 from compliance_copilot.gateway.application import build_application
 from compliance_copilot.gateway.state import Deployment
 from compliance_copilot.orchestrator import Call
+from compliance_copilot.rag.mirroring import Difference
 from compliance_copilot.tenancy.erasures import Receipt
 from compliance_copilot.tenancy.keys import (
     IssuedKey,
@@ -182,6 +183,7 @@ class DocumentInfo:
     chunks: int = 3
     created_at: datetime = THEN
     updated_at: datetime = THEN
+    source_path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +202,15 @@ class VersionInfo:
 class Documents:
     ids = ("a", "b", "c", "d", "e")
 
-    async def list(self, tenant_id: str, *, after: str | None, limit: int) -> list[DocumentInfo]:
+    async def revise(self, tenant_id: str, document_id: str, revision: Any) -> DocumentInfo:
+        return await self.require(tenant_id, document_id)
+
+    async def compare(self, tenant_id: str, manifest: Any) -> Difference:
+        return Difference([], 0, [])
+
+    async def list(
+        self, tenant_id: str, *, after: str | None, limit: int, where: Any
+    ) -> list[DocumentInfo]:
         return [DocumentInfo(i) for i in self.ids if after is None or i > after][:limit]
 
     async def require(self, tenant_id: str, document_id: str) -> DocumentInfo:

@@ -43,6 +43,7 @@ def bodies(path: str) -> dict[str, Any]:
         "/ingest": {"documents": [{"text": "t"}]},
         "/answers/{request_id}/feedback": {"verdict": "helpful"},
         "/tenants/{tenant_id}/provider-keys/{provider}": {"key": "sk-a-key-of-a-tenant"},
+        "/documents:sync": {"files": []},
         "/tenants": {"tenant_id": "delta_corp", "name": "Delta"},
         "/tenants/{tenant_id}/keys": {"name": "k", "scopes": ["query"]},
     }.get(path, {})

@@ -46,7 +46,7 @@ async def test_every_reply_has_an_id_and_the_headers(method, path, status, anony
         ("/query", "POST"),
         ("/tenants", "GET, POST"),
         ("/tenants/acme_corp", "DELETE, GET, PATCH"),
-        ("/documents/a", "DELETE, GET"),
+        ("/documents/a", "DELETE, GET, PATCH"),
         ("/docs/assets/swagger-ui.css", "GET, HEAD"),
     ],
 )

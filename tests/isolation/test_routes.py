@@ -21,6 +21,8 @@ BODIES: dict[str, Any] = {
     "POST /ingest": {"documents": [{"document_id": "new", "text": "A rule."}]},
     "POST /answers/{request_id}/feedback": {"verdict": "helpful"},
     "PUT /tenants/{tenant_id}/provider-keys/{provider}": {"key": "sk-a-key-of-the-tenants-own"},
+    "PATCH /documents/{document_id}": {"title": "Another title"},
+    "PUT /documents:sync": {"files": []},
     "POST /tenants": {"tenant_id": "gamma", "name": "Gamma"},
     "PATCH /tenants/{tenant_id}": {"name": "New"},
     "PATCH /tenants/{tenant_id}/config": {"top_k": 3},

@@ -30,6 +30,7 @@ from compliance_copilot.gateway.routes import (
     metrics,
     provider_keys,
     query,
+    sync,
     tenants,
     usage,
 )
@@ -41,6 +42,7 @@ ROUTERS = tuple(
         query,
         answers,
         ingest,
+        sync,
         documents,
         erasures,
         metrics,

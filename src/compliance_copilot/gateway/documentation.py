@@ -29,6 +29,8 @@ _BODIES: tuple[type[BaseModel], ...] = (
     schemas.QueryRequest,
     schemas.SearchRequest,
     schemas.IngestRequest,
+    schemas.DocumentPatch,
+    schemas.SyncRequest,
     schemas.FeedbackBody,
     schemas.ConfigBody,
     schemas.NewTenantBody,

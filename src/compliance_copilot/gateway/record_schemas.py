@@ -21,6 +21,23 @@ class DocumentInfoBody(BaseModel):
     chunks: int
     created_at: datetime
     updated_at: datetime
+    source_path: str | None
+
+
+class GoneBody(BaseModel):
+    """A document whose file is gone; with the erasure that was begun for it."""
+
+    document_id: str
+    path: str
+    erasure_id: UUID | None
+
+
+class SyncReply(BaseModel):
+    """Which files are wanted, how many are as they were, which documents have none any more."""
+
+    wanted: list[str]
+    unchanged: int
+    gone: list[GoneBody]
 
 
 class ProviderKeyReply(BaseModel):

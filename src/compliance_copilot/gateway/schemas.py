@@ -18,6 +18,7 @@ TenantScope = Literal[Scope.QUERY, Scope.INGEST, Scope.USAGE_READ, Scope.TENANT_
 LONGEST_QUERY = 8_000
 MOST_DOCUMENTS = 1_000
 MOST_FIELDS = 50
+MOST_FILES = 50_000
 LARGEST_TEXT_BYTES = 2_000_000
 LARGEST_METADATA = 32_000
 DEEPEST_METADATA = 8
@@ -56,6 +57,10 @@ def _printable(text: str) -> str:
     if not text.isprintable() or not text.strip():
         raise ValueError("It has printable characters only.")
     return text
+
+
+def _printable_or_no(text: str) -> str:
+    return _printable(text) if text else text
 
 
 def _flat_enough(metadata: dict[str, Any]) -> dict[str, Any]:
@@ -110,6 +115,7 @@ SourcePath = Annotated[
     Field(strict=True, min_length=1, max_length=1_000, description="Where it was read from."),
     AfterValidator(_printable),
 ]
+Prefix = Annotated[str, Field(strict=True, max_length=1_000), AfterValidator(_printable_or_no)]
 Sha256 = Annotated[str, Field(strict=True, pattern="^[0-9a-f]{64}$")]
 TenantName = Annotated[str, Field(strict=True, max_length=255)]
 
@@ -243,6 +249,38 @@ class FeedbackBody(Body):
     comment: Annotated[str, AfterValidator(not_blank)] | None = Field(
         default=None, strict=True, min_length=1, max_length=2_000
     )
+
+
+class DocumentPatch(Body):
+    """What is changed about a document from now on: its next version, with the same text."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"title": "Retention of records"}})
+
+    title: Annotated[str, Field(strict=True, max_length=500), AfterValidator(not_blank)] = absent()
+    metadata: Metadata = absent()
+
+
+class FileBody(Body):
+    """A file as it is now."""
+
+    path: SourcePath
+    hash: Sha256 = Field(description="SHA-256 of its bytes, in hex.")
+
+
+class SyncRequest(Body):
+    """A folder as it is now, held against what was read from it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"files": [{"path": "policies/retention.md", "hash": "ab" * 32}]}
+        }
+    )
+
+    files: Annotated[list[FileBody], Field(max_length=MOST_FILES, fail_fast=True)]
+    prefix: Prefix = Field(
+        default="", description="Only documents whose path starts so can be gone."
+    )
+    delete: Flag = Field(default=False, description="Erase what is gone, up to 100 a call.")
 
 
 class ConfigBody(Body):

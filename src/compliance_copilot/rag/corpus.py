@@ -189,8 +189,7 @@ class _Storing:
         ids = [d.document_id for d in changed]
         now = self._corpus.now
         await self._write_texts(changed, versions)
-        moved = await self._connection.fetch(_ORDER, self._tenant_id, ids, now)
-        shown = dict(await self._connection.fetch(_SHOW, self._tenant_id, ids, now))
+        moved, shown = await put_in_order(self._connection, self._tenant_id, ids, now)
         growth = _growth(changed, versions)
         step = Step(
             came=[
@@ -271,6 +270,14 @@ class _Storing:
         if announced is None or announced.pinned_length != pinned:
             return []
         return await replication.take_back(self._connection, self._tenant_id, announced, ids)
+
+
+async def put_in_order(
+    connection: Connection, tenant_id: TenantId, ids: Sequence[str], now: datetime
+) -> tuple[list[Row], dict[str, int]]:
+    """Let each version hold until the next; return vectors that changed, and what holds now."""
+    moved = await connection.fetch(_ORDER, tenant_id, ids, now)
+    return moved, dict(await connection.fetch(_SHOW, tenant_id, ids, now))
 
 
 def _same(row: Row | None, document: PreparedDocument) -> bool:

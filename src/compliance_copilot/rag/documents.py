@@ -10,18 +10,24 @@ import orjson
 
 from compliance_copilot.core.errors import NotFound
 from compliance_copilot.core.vocabulary import TenantId
+from compliance_copilot.rag.mirroring import Difference, Manifest, compare
+from compliance_copilot.rag.revising import Revision, revise
 from compliance_copilot.rag.statistics import Corpus, Step, counted, move, open_corpus, reweigh
 from compliance_copilot.storage.audit import AuditEntry, append
 from compliance_copilot.storage.database import Connection, Database, Row
 
 _LIST = """
     SELECT d.document_id, d.title, d.metadata, d.current_version AS version, v.chunks,
-           d.created_at, d.updated_at
+           d.created_at, d.updated_at, d.source_path
     FROM documents d
     JOIN document_versions v ON v.tenant_id = d.tenant_id AND v.document_id = d.document_id
                             AND v.version = d.current_version
     WHERE d.tenant_id = $1 AND ($2::text IS NULL OR d.document_id > $2)
       AND ($3::text IS NULL OR d.document_id = $3)
+      AND ($5::text IS NULL OR position(lower($5) IN lower(d.title)) > 0)
+      AND ($6::text IS NULL OR starts_with(d.source_path, $6))
+      AND ($7::jsonb IS NULL OR d.metadata @> $7::jsonb)
+      AND ($8::timestamptz IS NULL OR d.updated_at >= $8)
     ORDER BY d.document_id LIMIT $4
 """
 _VERSIONS = """
@@ -67,6 +73,25 @@ class DocumentInfo:
     chunks: int
     created_at: datetime
     updated_at: datetime
+    source_path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentFilter:
+    """Which documents are listed: a part of the title, the beginning of the source's path, members
+    of the metadata, changed since when. None: any.
+    """
+
+    title: str | None = None
+    source: str | None = None
+    metadata: Mapping[str, Any] | None = None
+    updated_since: datetime | None = None
+
+    @property
+    def arguments(self) -> tuple[object, ...]:
+        """The arguments of the statement, in its order."""
+        members = None if self.metadata is None else orjson.dumps(self.metadata).decode()
+        return self.title, self.source, members, self.updated_since
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +116,24 @@ class DocumentStore:
         self._database = database
 
     async def list(
-        self, tenant_id: TenantId, *, after: str | None = None, limit: int = 100
+        self,
+        tenant_id: TenantId,
+        *,
+        after: str | None = None,
+        limit: int = 100,
+        where: DocumentFilter = DocumentFilter(),
     ) -> list[DocumentInfo]:
         """Return a page of documents in the order of their ids."""
         async with self._database.transaction(tenant_id) as connection:
-            rows = await connection.fetch(_LIST, tenant_id, after, None, limit)
+            rows = await connection.fetch(_LIST, tenant_id, after, None, limit, *where.arguments)
         return [_info(row) for row in rows]
 
     async def require(self, tenant_id: TenantId, document_id: str) -> DocumentInfo:
         """Return one document. Raises NotFound."""
         async with self._database.transaction(tenant_id) as connection:
-            rows = await connection.fetch(_LIST, tenant_id, None, document_id, 1)
+            rows = await connection.fetch(
+                _LIST, tenant_id, None, document_id, 1, *DocumentFilter().arguments
+            )
         if not rows:
             raise _unknown()
         return _info(rows[0])
@@ -121,6 +153,17 @@ class DocumentStore:
         if text is None:
             raise _unknown()
         return text
+
+    async def revise(
+        self, tenant_id: TenantId, document_id: str, revision: Revision
+    ) -> DocumentInfo:
+        """Give a document another title or metadata: its next version. Raises NotFound."""
+        await revise(self._database, tenant_id, document_id, revision)
+        return await self.require(tenant_id, document_id)
+
+    async def compare(self, tenant_id: TenantId, manifest: Manifest) -> Difference:
+        """Hold a folder's manifest against what was read from it."""
+        return await compare(self._database, tenant_id, manifest)
 
     async def delete(
         self, tenant_id: TenantId, document_id: str, *, begin: Beginning | None = None

@@ -7,8 +7,6 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-import orjson
-
 from compliance_copilot.core.clock import Deadline, new_id
 from compliance_copilot.core.errors import InvalidRequest
 from compliance_copilot.core.vocabulary import IngestedDocument, NewDocument, Source, TenantId
@@ -166,9 +164,7 @@ def _refuse_twins(ids: Sequence[str]) -> None:
 
 
 def _content_hash(document: NewDocument) -> bytes:
-    """Return what two equal versions share: text, title and metadata."""
-    content = [document.text, document.title, dict(document.metadata)]
-    return sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).digest()
+    return versions.content_hash(document.text, document.title, document.metadata)
 
 
 def _cut_all(documents: Sequence[NewDocument]) -> list[_Cut]:

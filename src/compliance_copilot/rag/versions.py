@@ -2,6 +2,10 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+import orjson
 
 from compliance_copilot.core.vocabulary import IngestedDocument, Source, TenantId
 from compliance_copilot.storage.database import Connection, Row
@@ -24,6 +28,12 @@ _NOTE_SOURCES = """
     WHERE d.tenant_id = $1 AND d.document_id = u.document_id AND u.path IS NOT NULL
       AND (d.source_path, d.source_hash) IS DISTINCT FROM (u.path, u.hash)
 """
+
+
+def content_hash(text: str, title: str | None, metadata: Mapping[str, Any]) -> bytes:
+    """Return what two equal versions share: text, title and metadata."""
+    content = [text, title, dict(metadata)]
+    return sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).digest()
 
 
 async def present(

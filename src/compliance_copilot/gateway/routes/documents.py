@@ -1,14 +1,18 @@
 """`/documents`: whoever is shown a quote can open what it was taken from."""
 
+from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+import orjson
+from fastapi import APIRouter, Depends, Path, Query
+from pydantic import AwareDatetime
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from compliance_copilot.core.errors import NotFound
+from compliance_copilot.core.errors import InvalidRequest, NotFound
 from compliance_copilot.core.vocabulary import Scope
 from compliance_copilot.gateway.authentication import DocumentReader, DocumentWriter
+from compliance_copilot.gateway.bodies import json_body
 from compliance_copilot.gateway.documentation import documented
 from compliance_copilot.gateway.record_schemas import (
     DocumentInfoBody,
@@ -18,10 +22,47 @@ from compliance_copilot.gateway.record_schemas import (
 )
 from compliance_copilot.gateway.replying import Cursor, Limit, id_of, json_reply, page
 from compliance_copilot.gateway.routes.erasures import erasure_reply
+from compliance_copilot.gateway.schemas import DocumentPatch
 from compliance_copilot.gateway.state import service_of
+from compliance_copilot.rag.documents import DocumentFilter
+from compliance_copilot.rag.revising import Revision
 
 router = APIRouter(tags=["documents"])
 DocumentId = Annotated[str, Path(description="As given to, or made by, `/ingest`.")]
+Text = Annotated[str | None, Query(min_length=1, max_length=1_000, pattern=r"^[^\x00]*$")]
+
+
+def _where(
+    title: Text = None,
+    source: Text = None,
+    metadata: Text = None,
+    updated_since: AwareDatetime | None = None,
+) -> DocumentFilter:
+    """Read the filters: a part of the title, the beginning of the source's path, metadata as a JSON
+    object whose members a document must have, the instant of the last change.
+    """
+    if updated_since is not None:
+        updated_since = storable(updated_since, "updated_since")
+    if metadata is None:
+        return DocumentFilter(title, source, None, updated_since)
+    try:
+        members = orjson.loads(metadata)
+    except orjson.JSONDecodeError:
+        members = None
+    if not isinstance(members, dict) or "\\u0000" in metadata:
+        raise InvalidRequest("metadata: this is not a JSON object.", field="metadata")
+    return DocumentFilter(title, source, members, updated_since)
+
+
+def storable(instant: datetime, field: str) -> datetime:
+    """Return an instant that the database knows. Raises InvalidRequest."""
+    if not _FIRST_YEAR <= instant.year <= _LAST_YEAR:
+        raise InvalidRequest(f"{field}: no document is from then.", field=field)
+    return instant
+
+
+Where = Annotated[DocumentFilter, Depends(_where)]
+_FIRST_YEAR, _LAST_YEAR = 1900, 9000
 _READERS = [Scope.QUERY, Scope.INGEST]
 _LARGEST_VERSION_DIGITS = 9
 _LONGEST_ID = 255
@@ -33,11 +74,15 @@ _LONGEST_ID = 255
     **documented(DocumentList, scopes=_READERS, errors=(422, 504)),
 )
 async def list_documents(
-    request: Request, caller: DocumentReader, limit: Limit = 100, cursor: Cursor = None
+    request: Request,
+    caller: DocumentReader,
+    where: Where,
+    limit: Limit = 100,
+    cursor: Cursor = None,
 ) -> Response:
     """Return the tenant's documents in the order of their ids."""
     found = await service_of(request).copilot.documents.list(
-        caller.tenant_id, after=id_of(cursor), limit=limit + 1
+        caller.tenant_id, after=id_of(cursor), limit=limit + 1, where=where
     )
     return json_reply(page("documents", found, limit, [d.document_id for d in found]))
 
@@ -53,6 +98,26 @@ async def read_document(
     """Return what is known about a document."""
     documents = service_of(request).copilot.documents
     return json_reply(await documents.require(caller.tenant_id, _known_form(document_id)))
+
+
+@router.patch(
+    "/documents/{document_id}",
+    summary="Change a document's title or metadata",
+    **documented(
+        DocumentInfoBody, accepts=DocumentPatch, scopes=[Scope.INGEST], errors=(404, 409, 504)
+    ),
+)
+async def change_document(
+    request: Request,
+    caller: DocumentWriter,
+    document_id: DocumentId,
+    body: Annotated[DocumentPatch, json_body(DocumentPatch)],
+) -> Response:
+    """Give a document its next version: same text, nothing embedded; the old one stays as it is."""
+    documents = service_of(request).copilot.documents
+    revision = Revision(**body.model_dump(exclude_unset=True))
+    known = _known_form(document_id)
+    return json_reply(await documents.revise(caller.tenant_id, known, revision))
 
 
 @router.delete(
