@@ -80,6 +80,8 @@ class Settings(BaseModel):
     query_timeout_seconds: float = Field(default=30.0, gt=0)
     stream_drain_seconds: float = Field(default=30.0, ge=0)
     ingest_timeout_seconds: float = Field(default=300.0, gt=0)
+    ingest_workers: int = Field(default=1, ge=0, le=16)
+    """Reading processes of each serving process; 0 leaves the queue to `worker`."""
 
     generation_provider: Literal["auto", "openai", "anthropic", "extractive"] = "auto"
     embedding_provider: Literal["wordllama", "onnx", "openai"] = "wordllama"

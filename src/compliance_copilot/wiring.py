@@ -35,12 +35,17 @@ from compliance_copilot.orchestrator import (
     Service,
     Timeouts,
 )
+from compliance_copilot.orchestrator.embedding import Embedding
 from compliance_copilot.orchestrator.erasing import Erasing, finishing
+from compliance_copilot.orchestrator.filing import Filing
+from compliance_copilot.orchestrator.reception import Reception
 from compliance_copilot.rag.answers import AnswerStore
 from compliance_copilot.rag.breaker import Breakers
 from compliance_copilot.rag.documents import DocumentStore
+from compliance_copilot.rag.extraction.pool import Extractor, tesseract_data
 from compliance_copilot.rag.generation import Answerer
 from compliance_copilot.rag.ingestion import Ingestion
+from compliance_copilot.rag.jobs import JobStore
 from compliance_copilot.rag.linked import LinkedChunks
 from compliance_copilot.rag.links import Links, OwnGenerator, Seat
 from compliance_copilot.rag.ports import Generator, VectorIndex
@@ -67,6 +72,7 @@ from compliance_copilot.tenancy.tenants import TenantStore
 
 DATABASE = "compliance_copilot"
 SERVING_ROLE = "compliance_copilot"
+_STOP_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +100,31 @@ async def open_served(settings: Settings | None = None) -> AsyncIterator[Service
     """Open the service in a process that serves: it logs in our form and shares its metrics."""
     settings = settings or load_settings()
     with observing.served(settings):
-        async with open_service(settings) as service, exposed(settings.metrics_bind):
+        async with (
+            open_service(settings) as service,
+            exposed(settings.metrics_bind),
+            working(service, settings),
+        ):
             yield service
+
+
+@asynccontextmanager
+async def working(service: Service, settings: Settings) -> AsyncIterator[None]:
+    """Take jobs from the queue while the context lasts; one under way at its end goes back."""
+    if not settings.ingest_workers:
+        yield
+        return
+    stopping, filing = asyncio.Event(), service.filing
+    at_once = 2 * settings.ingest_workers  # one is read while another is stored
+    work = asyncio.create_task(
+        filing.jobs.work_off(filing.work_off, at_once=at_once, stopping=stopping), name="queue"
+    )
+    try:
+        yield
+    finally:
+        stopping.set()
+        await asyncio.wait({work}, timeout=_STOP_SECONDS)
+        work.cancel()
 
 
 @asynccontextmanager
@@ -132,6 +161,7 @@ async def open_service(
         stack.callback(journal.close)
         metering = Metering(database, prices, journal)
         service = _assemble(settings, database, engines, metering, checkpoints)
+        stack.push_async_callback(service.filing.extractor.close)
         await stack.enter_async_context(sweeping(database, metering))
         await stack.enter_async_context(finishing(service.erasing))
         samples = [
@@ -230,6 +260,13 @@ def _assemble(
     )
     return Service(
         copilot=ComplianceCopilotSaaS(rooms, timeouts),
+        filing=Filing(
+            rooms,
+            Reception(rooms, timeouts),
+            Embedding(rooms),
+            JobStore(database),
+            Extractor(processes=max(1, settings.ingest_workers), ocr_data=tesseract_data()),
+        ),
         keys=KeyRing(database, admin.get_secret_value() if admin else None),
         tenants=TenantStore(database),
         provider_keys=own_keys,

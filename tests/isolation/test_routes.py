@@ -59,6 +59,7 @@ def own_names(tenant_id: str) -> dict[str, str]:
         "version": "1",
         "erasure_id": str(uuid4()),
         "key_id": str(uuid4()),
+        "job_id": str(uuid4()),
         "request_id": str(uuid4()),
         "provider": "openai",
     }

@@ -70,7 +70,7 @@ class Meter:
         self._metering = metering
         self._prices = metering.prices
         self._permit = permit
-        self._attempt = 1
+        self._attempt = permit.attempt
         self._began_seconds = self._attempt_began_seconds = time.monotonic()
         self.settled = False
         self.sent = False

@@ -21,6 +21,7 @@ from compliance_copilot.cli import (
     tenants,
     usage,
     vectors,
+    worker,
 )
 from compliance_copilot.core.errors import CopilotError
 
@@ -30,7 +31,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for part in (serve, migrate, bootstrap, doctor, ingest, ask, backup, reindex):
+for part in (serve, worker, migrate, bootstrap, doctor, ingest, ask, backup, reindex):
     part.add_to(app)
 app.add_typer(tenants.app, name="tenants", help="Create, list, change and end tenants.")
 app.add_typer(keys.app, name="keys", help="Make, list, rotate and revoke a tenant's keys.")

@@ -164,6 +164,7 @@ class Permit:
     corpus_version: int
     deadline: Deadline
     lease_seconds: float
+    attempt: int = 1
     quota: int | None = None
     remaining: int | None = None
     reset_seconds: int | None = None

@@ -55,6 +55,11 @@ def call_of(request: Request, caller: Caller, claim: IdempotencyClaim | None = N
 
 def claim_of(request: Request, body: Body) -> IdempotencyClaim | None:
     """Return the `Idempotency-Key` with the hash of its body. Raises InvalidRequest."""
+    return claim_with(request, sha256(_canonical(request, body)).digest())
+
+
+def claim_with(request: Request, body_hash: bytes) -> IdempotencyClaim | None:
+    """Return the `Idempotency-Key` with a hash of what came with it. Raises InvalidRequest."""
     keys = request.headers.getlist("idempotency-key")
     if not keys:
         return None
@@ -65,7 +70,7 @@ def claim_of(request: Request, body: Body) -> IdempotencyClaim | None:
             "Idempotency-Key: one header of 1-255 visible ASCII characters.",
             field="Idempotency-Key",
         )
-    return IdempotencyClaim(key, sha256(_canonical(request, body)).digest())
+    return IdempotencyClaim(key, body_hash)
 
 
 def _canonical(request: Request, body: Body) -> bytes:
@@ -73,9 +78,9 @@ def _canonical(request: Request, body: Body) -> bytes:
     return orjson.dumps([request.scope["path"], given], option=orjson.OPT_SORT_KEYS)
 
 
-def replayed(replay: Replay) -> Response:
+def replayed(replay: Replay, *, status: int = 200) -> Response:
     """Return the stored reply of an earlier request, and say that it is one."""
-    return json_reply(replay.reply, headers=replay_headers(replay))
+    return json_reply(replay.reply, status=status, headers=replay_headers(replay))
 
 
 def replay_headers(replay: Replay) -> dict[str, str]:

@@ -122,12 +122,15 @@ def verify_tenant(principal: Principal, named: str | None) -> None:
         raise TenantMismatch("The key belongs to another tenant than the one named.")
 
 
-def admitted(scope: Scope) -> Any:
-    """Return the dependency for work whose admission looks at the key once more."""
+def admitted(scope: Scope, *, fresh: bool = False) -> Any:
+    """Return the dependency for work whose admission looks at the key once more.
+
+    `fresh`: it is looked at here, too, before a large body is read.
+    """
 
     async def authenticate(request: Request) -> Caller:
         working_service_of(request)
-        caller = caller_of(await principal_of(request, fresh=False))
+        caller = caller_of(await principal_of(request, fresh=fresh))
         require_scope(caller.principal, scope)
         return caller
 
@@ -216,6 +219,7 @@ ErasureReader = Annotated[Caller, reader(Scope.INGEST, Scope.TENANT_ADMIN)]
 EveryPrincipal = Annotated[Principal, Depends(_whoever)]
 QueryCaller = Annotated[Caller, admitted(Scope.QUERY)]
 IngestCaller = Annotated[Caller, admitted(Scope.INGEST)]
+UploadCaller = Annotated[Caller, admitted(Scope.INGEST, fresh=True)]
 AnswerReader = Annotated[Caller, reader(Scope.QUERY)]
 DocumentReader = Annotated[Caller, reader(Scope.QUERY, Scope.INGEST)]
 DocumentWriter = Annotated[Caller, reader(Scope.INGEST)]

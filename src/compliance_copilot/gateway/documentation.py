@@ -110,6 +110,21 @@ def documented(
     }
 
 
+def with_files(told: dict[str, Any]) -> dict[str, Any]:
+    """Return what `documented` gave, for a body of files."""
+    file = {"type": "string", "format": "binary"}
+    schema = {
+        "type": "object",
+        "required": ["files"],
+        "properties": {"files": {"type": "array", "items": file, "minItems": 1}},
+    }
+    told["openapi_extra"]["requestBody"] = {
+        "required": True,
+        "content": {"multipart/form-data": {"schema": schema}},
+    }
+    return told
+
+
 def or_text(told: dict[str, Any], media_type: str, about: str = "") -> dict[str, Any]:
     """Return what `documented` gave, with a text of this type as another form of the reply."""
     schema = {"type": "string", **({"description": about} if about else {})}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from compliance_copilot.core.vocabulary import Operation
 from compliance_copilot.orchestrator.copilot import ComplianceCopilotSaaS
 from compliance_copilot.orchestrator.erasing import Erasing
+from compliance_copilot.orchestrator.filing import Filing
 from compliance_copilot.orchestrator.rooms import Readiness
 from compliance_copilot.tenancy.audit import AuditLog
 from compliance_copilot.tenancy.config_manager import ConfigManager
@@ -19,6 +20,7 @@ class Service:
     """Everything the gateway and the CLI serve."""
 
     copilot: ComplianceCopilotSaaS
+    filing: Filing
     keys: KeyRing
     tenants: TenantStore
     provider_keys: ProviderKeys

@@ -6,8 +6,9 @@ of any tenant.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, LiteralString, TypeAlias
 
 import asyncpg
@@ -40,6 +41,11 @@ _UNREACHABLE = (
     asyncpg.InvalidCatalogNameError,
 )
 _OTHER_EMBEDDER = "CC001"  # raised by `require_embedder` in `3_retrieval.sql`
+_SERVER_SETTINGS = {
+    "application_name": "compliance-copilot",
+    "jit": "off",
+    "search_path": SEARCH_PATH,
+}
 _DEFAULT_TIMEOUT_SECONDS = 30.0
 _RETRY_AFTER_SECONDS = 2
 _CROWD = 2
@@ -71,12 +77,16 @@ class Database:
     """A pool of connections as the serving role, which row-level security binds."""
 
     def __init__(
-        self, pool: asyncpg.Pool, anchor: Callable[[Sequence[audit.Head]], None] | None = None
+        self,
+        pool: asyncpg.Pool,
+        anchor: Callable[[Sequence[audit.Head]], None] | None = None,
+        connect: Callable[[], Awaitable[Any]] | None = None,
     ) -> None:
         self._pool = pool
         self._anchor = anchor
         self._slots = Slots(max(1, pool.get_max_size() // 2))
         self._waiting = 0
+        self._connect = connect
 
     async def call(
         self,
@@ -159,6 +169,18 @@ class Database:
         """
         return self._waiting >= _CROWD * int(self._pool.get_max_size())
 
+    @asynccontextmanager
+    async def own_connection(self) -> AsyncIterator[Connection]:
+        """Open a connection outside of the pool and of any tenant, for one who listens on it."""
+        if self._connect is None:
+            raise SetupError("This database was opened without an address.")
+        with _named_failures():
+            connection = await self._connect()
+        try:
+            yield connection
+        finally:
+            connection.terminate()
+
     @property
     def in_use(self) -> int:
         """Connections at work at this moment."""
@@ -200,11 +222,7 @@ async def open_database(
             init=vectors.register,
             reset=_forget_nothing,
             command_timeout=None,
-            server_settings={
-                "application_name": "compliance-copilot",
-                "jit": "off",
-                "search_path": SEARCH_PATH,
-            },
+            server_settings=_SERVER_SETTINGS,
         )
     except (*_UNREACHABLE, asyncpg.PostgresError, ValueError, TimeoutError) as error:
         raise SetupError(
@@ -212,7 +230,8 @@ async def open_database(
         ) from error
     try:
         await _refuse_unsafe(pool)
-        yield Database(pool, anchor)
+        own = partial(asyncpg.connect, dsn, server_settings=_SERVER_SETTINGS)
+        yield Database(pool, anchor, own)
     finally:
         await _close(pool)
 

@@ -103,6 +103,8 @@ class Ask:
     principal: Principal | None = None
     idempotency: IdempotencyClaim | None = None
     request_id: UUID | None = None
+    continues: bool = False
+    """A further attempt of an admitted request (a batch of a job): no rate counts it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,8 +264,8 @@ def _request(ask: Ask, permit: Permit, version: int) -> tuple[object, ...]:
         _SCOPES[ask.operation].value,
         version,
         limits.max_queries_per_hour,
-        limits.requests_per_minute,
-        limits.max_concurrent_requests,
+        None if ask.continues else limits.requests_per_minute,
+        None if ask.continues else limits.max_concurrent_requests,
         budget_micro_usd(limits),
         reserved.provider,
         reserved.model,
@@ -273,6 +275,7 @@ def _request(ask: Ask, permit: Permit, version: int) -> tuple[object, ...]:
         permit.lease_seconds,
         claim.key if claim else None,
         claim.body_hash if claim else None,
+        ask.continues,
     )
 
 
@@ -282,6 +285,7 @@ def _answer(row: Row, permit: Permit, tenant_id: TenantId) -> Permit | Replay:
         return replace(
             permit,
             corpus_version=row["corpus_version"],
+            attempt=row["attempt"],
             quota=row["quota"],
             remaining=row["remaining"],
             reset_seconds=None if row["reset_after"] is None else ceil(row["reset_after"]),

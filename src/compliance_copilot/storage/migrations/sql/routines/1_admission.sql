@@ -95,7 +95,7 @@ CREATE TYPE admission_request AS (
     queries_per_hour integer, requests_per_minute integer, concurrent integer,
     budget_micro_usd bigint,
     provider text, model text, price_version text, reserved_micro_usd bigint, unpriced boolean,
-    lease_seconds real, idempotency_key text, body_hash bytea);
+    lease_seconds real, idempotency_key text, body_hash bytea, continues boolean);
 
 -- The limit on documents is kept by the transaction that stores them, where their number is known.
 -- verdict: admitted | stale | due (a version comes into force: move the corpus, ask again) | unknown_tenant | suspended | unauthenticated | forbidden
@@ -104,7 +104,8 @@ CREATE TYPE admission_request AS (
 CREATE TYPE admission_reply AS (
     verdict text, version bigint, tenant_config jsonb, tenant_limits jsonb, system_config jsonb,
     corpus_version bigint, quota bigint, remaining bigint, retry_after real,
-    reset_after real, reply json, original_request_id uuid, provider_keys jsonb);
+    reset_after real, reply json, original_request_id uuid, provider_keys jsonb,
+    attempt integer);
 
 CREATE FUNCTION check_caller(p_tenant text, r admission_request, p_status text)
 RETURNS text LANGUAGE plpgsql STABLE AS $$
@@ -226,15 +227,22 @@ BEGIN
     a := check_limits(p_tenant, r, v_now, a);
     IF a.verdict IS NOT NULL THEN RETURN a; END IF;
 
-    PERFORM count_in_window(p_tenant, 1, v_now, 1);
-    IF r.operation <> 'ingest' THEN
-        PERFORM count_in_window(p_tenant, 60, v_now, 1);
+    -- What continues a request (a job's batches) was counted with its first attempt.
+    a.attempt := 1;
+    IF r.continues THEN
+        SELECT coalesce(max(e.attempt), 0) + 1 INTO a.attempt FROM usage_events e
+        WHERE e.tenant_id = p_tenant AND e.request_id = r.request_id;
+    ELSE
+        PERFORM count_in_window(p_tenant, 1, v_now, 1);
+        IF r.operation <> 'ingest' THEN
+            PERFORM count_in_window(p_tenant, 60, v_now, 1);
+        END IF;
     END IF;
     PERFORM hold_money(p_tenant, v_now, r.reserved_micro_usd, 0);
     INSERT INTO usage_events (tenant_id, request_id, attempt, operation, key_id, provider, model,
                               reserved_micro_usd, price_version, unpriced, started_at,
                               lease_expires_at)
-    SELECT p_tenant, r.request_id, 1, r.operation,
+    SELECT p_tenant, r.request_id, a.attempt, r.operation,
            (SELECT k.id::text FROM api_keys k
             WHERE k.tenant_id = p_tenant AND k.key_hash = r.key_hash),
            r.provider, r.model, r.reserved_micro_usd, r.price_version, r.unpriced, v_now,
