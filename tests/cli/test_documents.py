@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.files.making import docx, pdf, xlsx, zipped
+
 from .conftest import CommandLine
 
 LEAVE = "# Leave Policy\n\n## Days\n\nEmployees have 30 days of annual leave in each year.\n"
@@ -36,10 +38,34 @@ def test_a_folder_is_walked_and_only_what_changed_is_taken_in_again(
     def ingest() -> dict[str, str]:
         return statuses(cli("ingest", folder, "--tenant", "folder_co", "--json").json["files"])
 
-    assert ingest() == {"staff:leave.md": "created", "travel.txt": "created"}
-    assert ingest() == {"staff:leave.md": "unchanged", "travel.txt": "unchanged"}
+    rest = {"logo.png": "passed by"}
+    assert ingest() == {"staff:leave.md": "created", "travel.txt": "created"} | rest
+    assert ingest() == {"staff:leave.md": "unchanged", "travel.txt": "unchanged"} | rest
     (folder / "travel.txt").write_text(TRAVEL.replace("second", "first"))
-    assert ingest() == {"staff:leave.md": "unchanged", "travel.txt": "updated"}
+    assert ingest() == {"staff:leave.md": "unchanged", "travel.txt": "updated"} | rest
+
+
+def test_all_kinds_of_files_go_in_and_a_citation_names_the_page_or_the_cells(
+    cli: CommandLine, tmp_path: Path
+) -> None:
+    place = tmp_path / "mixed"
+    place.mkdir()
+    (place / "leave.pdf").write_bytes(pdf("Cover", "Employees have 30 days of annual leave."))
+    sheet = {"A1": "Server", "B1": "Owner", "A2": "kestrel", "B2": "The platform team"}
+    (place / "assets.xlsx").write_bytes(xlsx({"Inventory": sheet}))
+    (place / "old.zip").write_bytes(zipped({"a/b.docx": docx("# Fire", "Meet at gate four.")}))
+    cli("tenants", "create", "mixed_co")
+    done = cli("ingest", place, "--tenant", "mixed_co", "--json").json
+    assert statuses(done["files"]) == {
+        "leave.pdf": "created",
+        "assets.xlsx": "created",
+        "old.zip:a:b.docx": "created",
+    }
+    answer = cli("ask", QUESTION, "--tenant", "mixed_co", "--json").json
+    cited = answer["sources"][answer["citations"][0]["source"]]
+    assert (cited["document_id"], cited["page"]) == ("leave.pdf", 2)
+    found = cli("search", "owner of kestrel", "--tenant", "mixed_co", "--json").json["results"]
+    assert "Inventory!A1:B2" in found[0]["section"]
 
 
 def test_a_file_that_cannot_be_taken_in_fails_alone_and_is_named(
@@ -47,21 +73,21 @@ def test_a_file_that_cannot_be_taken_in_fails_alone_and_is_named(
 ) -> None:
     cli("tenants", "create", "broken_co")
     (folder / "empty.md").touch()  # refused by the service, from the middle of a call
-    (folder / "latin.txt").write_bytes("Geschäftsreise".encode("latin-1"))
+    (folder / "torn.docx").write_bytes(docx("A rule.")[:-300])
     done = cli("ingest", folder, folder / "logo.png", "no-such-folder", "--tenant", "broken_co")
     assert done.status == 1
     assert "2 created, 4 failed" in done.out
-    for reason in ("text is empty", "not UTF-8", "files are read", "no such file or folder"):
+    for reason in ("file is empty", "damaged", "It is a picture", "no such file or folder"):
         assert reason in done.out
     (folder / "empty.md").unlink()
-    (folder / "latin.txt").unlink()
+    (folder / "torn.docx").unlink()
     assert cli("ingest", folder, "--tenant", "broken_co").status == 0
 
 
 def test_a_refused_tenant_takes_nothing_in(cli: CommandLine, folder: Path) -> None:
     done = cli("ingest", folder, "--tenant", "nobody")
     assert done.status == 1
-    assert "2 failed" in done.out
+    assert "3 failed" in done.out
     assert "Traceback" not in done.err
 
 

@@ -27,7 +27,7 @@ EXPECTED = {
     "random bytes": "unsupported",
     "one line of 40 MiB": "too_large",
     "60 MiB of text": "too_large",
-    "picture": "needs_ocr",
+    "picture": "unsupported",
 }
 
 

@@ -26,7 +26,7 @@ async def test_an_upload_is_read_and_can_be_cited_by_page(
     assert told == {
         "rules/backup.pdf": ("succeeded", ""),
         "all.zip/in/notes.md": ("succeeded", ""),
-        "all.zip/in/x.png": ("failed", "needs_ocr:"),
+        "all.zip/in/x.png": ("failed", "unsupporte"),
         "empty.txt": ("failed", "empty: The"),
     }
     assert job["progress"]["files_done"] == job["progress"]["files_total"] == 4

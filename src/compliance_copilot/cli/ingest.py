@@ -1,31 +1,39 @@
 """ingest: files and folders, taken in as a tenant's documents."""
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from compliance_copilot.cli.output import Json, TenantOption, show, show_json, with_service
-from compliance_copilot.core.errors import CopilotError, InvalidRequest
-from compliance_copilot.core.vocabulary import IngestReply, NewDocument
+from compliance_copilot.core.clock import new_id
+from compliance_copilot.core.errors import CopilotError, NotFound
+from compliance_copilot.core.vocabulary import TenantId
+from compliance_copilot.rag.jobs import FileOutcome, NewFile
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from compliance_copilot.orchestrator import Service
 
-SUFFIXES = (".md", ".markdown", ".txt")
-_MOST_BYTES = 2_000_000  # as POST /ingest has it
-_MOST_ID_CHARACTERS = 255
-_BATCH_DOCUMENTS = 100
-_HELP = f"""Take in text files ({", ".join(SUFFIXES)}); folders are walked.
+_BATCH_FILES = 16
+_HELP = """Take in files: PDF, DOCX, XLSX, PPTX, HTML, Markdown, text, CSV, e-mail, ZIP of these.
 
-A document's id is its path below the folder, with ':' for '/'. The same content again is no work.
-Ends with 1 when a file could not be taken in.
+Folders are walked; in them, pictures, programs and hidden files are passed by. A document's id is
+its path below the folder, with ':' for '/'. A file whose bytes are the same as before is not read
+again. Ends with 1 when a file could not be taken in.
 
-Example: compliance-copilot ingest ./policies --tenant acme_corp
+Examples: compliance-copilot ingest ./policies --tenant acme_corp
+compliance-copilot ingest ./policies --tenant acme_corp --watch
 """
 Paths = Annotated[list[Path], typer.Argument(help="Files and folders.")]
+Watch = Annotated[bool, typer.Option("--watch", help="Go on, and follow what changes.")]
 
 
 @dataclass(slots=True)
@@ -39,16 +47,16 @@ class Outcome:
     chunks: int | None = None
     reason: str | None = None
 
-    def fail(self, reason: str) -> None:
-        """Note why the file was not taken in."""
-        self.status, self.reason = "failed", reason
-
 
 @dataclass(slots=True)
-class _Found:
-    """Files that can be sent, each with its document, and all files in their order."""
+class _Run:
+    """One walk over the paths: what was found, and what became of it."""
 
-    ready: list[tuple[Outcome, NewDocument]] = field(default_factory=list)
+    tenant: TenantId
+    paths: Sequence[Path]
+    files: list[NewFile] = field(default_factory=list)
+    named: set[Path] = field(default_factory=set)
+    """Files that were asked for by name, and not because they lie in a folder."""
     outcomes: list[Outcome] = field(default_factory=list)
 
 
@@ -57,129 +65,170 @@ def add_to(app: typer.Typer) -> None:
     app.command(help=_HELP)(ingest)
 
 
-def ingest(paths: Paths, tenant: TenantOption, as_json: Json = False) -> None:
-    """Read, send in batches, and tell what became of each file."""
-    found = _read(paths)
-    if found.ready:
-        with_service(lambda s: _send_all(s, tenant, found, quiet=as_json))
-    if as_json:
-        show_json({"tenant_id": tenant, "files": found.outcomes, "counts": _counts(found)})
+def ingest(paths: Paths, tenant: TenantOption, watch: Watch = False, as_json: Json = False) -> None:
+    """Read, store in batches, and tell what became of each file."""
+    run = _Run(TenantId(tenant), paths)
+    _find(run)
+
+    async def work(service: "Service") -> None:
+        await _take_in(service, run, quiet=as_json)
+        _tell(run, as_json=as_json)
+        if watch:
+            await _follow(service, run, as_json=as_json)
+
+    if run.files:
+        with_service(work)
     else:
-        columns = ("path", "status", "document_id", "version", "chunks", "reason")
-        show(found.outcomes, as_json=False, name="files", columns=columns)
-        typer.echo(", ".join(f"{n} {status}" for status, n in _counts(found).items()))
-    if not found.outcomes:
-        typer.echo(f"There is no {', '.join(SUFFIXES)} file in these folders.", err=True)
-    if not found.outcomes or any(o.status == "failed" for o in found.outcomes):
+        _tell(run, as_json=as_json)
+    if not run.outcomes:
+        typer.echo("There is no file in these folders.", err=True)
+    if not run.outcomes or any(o.status == "failed" for o in run.outcomes):
         raise typer.Exit(1)
 
 
-def _counts(found: _Found) -> dict[str, int]:
-    statuses = [outcome.status for outcome in found.outcomes]
-    return {status: statuses.count(status) for status in sorted(set(statuses))}
-
-
-async def _send_all(service: "Service", tenant: str, found: _Found, *, quiet: bool) -> None:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), disable=quiet, transient=True) as progress:
-        task = progress.add_task("Ingesting", total=len(found.ready))
-        for at in range(0, len(found.ready), _BATCH_DOCUMENTS):
-            batch = found.ready[at : at + _BATCH_DOCUMENTS]
-            await _send(service, tenant, batch)
-            progress.advance(task, len(batch))
-
-
-async def _send(service: "Service", tenant: str, batch: list[tuple[Outcome, NewDocument]]) -> None:
-    """Send a batch; a document that is refused is left out, and the rest sent again."""
-    while batch:
-        try:
-            reply = await service.copilot.ingest(tenant, [document for _, document in batch])
-        except InvalidRequest as error:
-            place = _place(error, len(batch))
-            if place is None:
-                raise
-            batch.pop(place)[0].fail(error.detail)
-            continue
-        except CopilotError as error:
-            for outcome, _ in batch:
-                outcome.fail(error.detail or error.code)
-            return
-        _note(reply, [outcome for outcome, _ in batch])
+def _tell(run: _Run, *, as_json: bool) -> None:
+    statuses = [outcome.status for outcome in run.outcomes]
+    counts = {status: statuses.count(status) for status in sorted(set(statuses))}
+    if as_json:
+        show_json({"tenant_id": run.tenant, "files": run.outcomes, "counts": counts})
         return
+    columns = ("path", "status", "document_id", "version", "chunks", "reason")
+    show(run.outcomes, as_json=False, name="files", columns=columns)
+    typer.echo(", ".join(f"{n} {status}" for status, n in counts.items()))
 
 
-def _place(error: InvalidRequest, size: int) -> int | None:
-    """Return which document of a batch `documents.N.field` speaks of."""
-    parts = str(error.facts.get("field", "")).split(".")
-    if len(parts) < 2 or parts[0] != "documents" or not parts[1].isdecimal():
-        return None
-    return int(parts[1]) if int(parts[1]) < size else None
-
-
-def _note(reply: Any, outcomes: Sequence[Outcome]) -> None:
-    if not isinstance(reply, IngestReply):
-        return  # only a repeated Idempotency-Key is answered otherwise, and none is sent
-    for outcome, done in zip(outcomes, reply.documents, strict=True):
-        outcome.status, outcome.document_id = done.status, done.document_id
-        outcome.version, outcome.chunks = done.version, done.chunks
-
-
-def _read(paths: Sequence[Path]) -> _Found:
-    found, taken = _Found(), dict[str, str]()
-    for root in paths:
+def _find(run: _Run) -> None:
+    for root in run.paths:
         for path in _files(root):
             name = path.name if path == root else path.relative_to(root).as_posix()
-            outcome = Outcome(str(path), document_id=name.replace("/", ":"))
-            found.outcomes.append(outcome)
-            text = _text_of(path, outcome, taken)
-            if text is not None:
-                metadata = {"source": name}
-                document = NewDocument(text, outcome.document_id, metadata=metadata)
-                found.ready.append((outcome, document))
-    return found
+            try:
+                content = path.read_bytes()
+            except OSError as error:
+                run.outcomes.append(Outcome(str(path), "failed", reason=_words(error)))
+                continue
+            if path == root:
+                run.named.add(path)
+            if any(file.path == path for file in run.files):
+                continue  # in a folder, and named as well
+            run.files.append(NewFile(name, path, len(content), sha256(content).digest()))
 
 
 def _files(root: Path) -> Iterator[Path]:
-    """Give a file as it is, and of a folder the text files that are not hidden."""
+    """Give a file as it is, and of a folder the files that are not hidden."""
     if not root.is_dir():
         yield root
         return
     for path in sorted(root.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not hidden:
+        if path.is_file() and not hidden:
             yield path
 
 
-def _text_of(path: Path, outcome: Outcome, taken: dict[str, str]) -> str | None:
-    """Return a file's text, or None after noting why it cannot be taken in."""
-    reason = _refusal(path, outcome.document_id or "", taken)
-    if reason is None:
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError:
-            reason = "It is not UTF-8 text."
-        except OSError as error:
-            reason = f"It cannot be read ({error.strerror})."
-        else:
-            taken[outcome.document_id or ""] = str(path)
-            if "\x00" not in text:
-                return text
-            reason = "It holds a NUL character, so it is not text."
-    outcome.fail(reason)
-    return None
-
-
-def _refusal(path: Path, document_id: str, taken: dict[str, str]) -> str | None:
-    if not path.exists():
+def _words(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
         return "There is no such file or folder."
-    if path.suffix.lower() not in SUFFIXES:
-        return f"Only {', '.join(SUFFIXES)} files are read."
-    if path.stat().st_size > _MOST_BYTES:
-        return f"It has more than {_MOST_BYTES} bytes; cut it into several files."
-    if len(document_id) > _MOST_ID_CHARACTERS or not document_id.isprintable():
-        return "Its path makes no document id (255 printable characters at most)."
-    if document_id in taken:
-        return f"Its document id is that of {taken[document_id]}."
-    return None
+    return f"It cannot be read ({error.strerror})."
+
+
+async def _take_in(service: "Service", run: _Run, *, quiet: bool) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with (
+        TemporaryDirectory(prefix="unpacked-") as folder,
+        Progress(console=console, disable=quiet, transient=True) as progress,
+    ):
+        files = await service.filing.unpacked(run.files, Path(folder))
+        known = await service.copilot.documents.source_hashes(run.tenant, [f.name for f in files])
+        changed = []
+        for file in files:
+            if file.refusal:
+                run.outcomes.append(_outcome(run, file, FileOutcome(0, "failed", file.refusal)))
+            elif known.get(file.name) == file.sha256:
+                run.outcomes.append(Outcome(_shown(file), "unchanged", _id_of(file.name)))
+            else:
+                changed.append(file)
+        await _send_all(service, run, changed, progress)
+
+
+async def _send_all(
+    service: "Service", run: _Run, files: Sequence[NewFile], progress: "Progress"
+) -> None:
+    from compliance_copilot.orchestrator.filing import FileSource
+    from compliance_copilot.orchestrator.rooms import Call
+
+    task = progress.add_task("Ingesting", total=len(files))
+    call = Call(request_id=new_id())
+    for number, at in zip(count(), range(0, len(files), _BATCH_FILES), strict=False):
+        batch = files[at : at + _BATCH_FILES]
+        sources = [
+            FileSource(place, file.name, file.path, file.sha256)
+            for place, file in enumerate(batch)
+            if file.path is not None
+        ]
+        try:
+            done = await service.filing.take_in(
+                run.tenant, sources, call=call, continues=number > 0
+            )
+        except CopilotError as error:
+            reason = error.detail or error.code
+            done = [FileOutcome(source.place, "failed", reason) for source in sources]
+        by_place = sorted(done, key=lambda outcome: outcome.place)
+        run.outcomes += [_outcome(run, batch[outcome.place], outcome) for outcome in by_place]
+        progress.advance(task, len(batch))
+
+
+def _outcome(run: _Run, file: NewFile, done: FileOutcome) -> Outcome:
+    status = done.status or done.state
+    if file.path not in run.named and (done.reason or "").startswith("unsupported:"):
+        status = "passed by"
+    document_id = done.document_id or _id_of(file.name)
+    chunks = done.chunks if done.status else None
+    return Outcome(_shown(file), status, document_id, done.version, chunks, done.reason)
+
+
+def _shown(file: NewFile) -> str:
+    return file.name
+
+
+def _id_of(name: str) -> str:
+    from compliance_copilot.orchestrator.filing import document_id_of
+
+    return document_id_of(name)
+
+
+async def _follow(service: "Service", run: _Run, *, as_json: bool) -> None:
+    """Take in what changes below the paths and delete what goes, until a signal comes."""
+    from watchfiles import Change, awatch
+
+    async for changes in awatch(*run.paths):
+        again = _Run(run.tenant, run.paths)
+        await asyncio.to_thread(_find, again)
+        await _take_in(service, again, quiet=True)
+        again.outcomes = [o for o in again.outcomes if o.status not in {"unchanged", "passed by"}]
+        for change, changed in sorted(changes):
+            if change is Change.deleted:
+                await _forget(service, again, Path(changed))
+        if again.outcomes:
+            _tell(again, as_json=as_json)
+
+
+async def _forget(service: "Service", run: _Run, path: Path) -> None:
+    """Delete the document of a file that is gone; one that was never taken in is passed over."""
+    names = [name for root in run.paths if (name := _name_below(root, path)) is not None]
+    if not names or any(file.name == names[0] for file in run.files):
+        return
+    document_id = _id_of(names[0])
+    try:
+        await service.copilot.documents.delete(run.tenant, document_id)
+    except NotFound:
+        return
+    run.outcomes.append(Outcome(names[0], "deleted", document_id))
+
+
+def _name_below(root: Path, path: Path) -> str | None:
+    place = root.resolve()
+    if path == place:
+        return path.name
+    return path.relative_to(place).as_posix() if path.is_relative_to(place) else None

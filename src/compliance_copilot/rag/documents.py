@@ -36,6 +36,10 @@ _VERSIONS = """
            effective_from <= now() AND effective_until > now() AS current
     FROM document_versions WHERE tenant_id = $1 AND document_id = $2 ORDER BY version
 """
+_SOURCE_HASHES = """
+    SELECT source_path, source_hash FROM documents
+    WHERE tenant_id = $1 AND source_path = ANY ($2)
+"""
 _TEXT = """
     SELECT text FROM document_versions
     WHERE tenant_id = $1 AND document_id = $2 AND version = $3
@@ -127,6 +131,14 @@ class DocumentStore:
         async with self._database.transaction(tenant_id) as connection:
             rows = await connection.fetch(_LIST, tenant_id, after, None, limit, *where.arguments)
         return [_info(row) for row in rows]
+
+    async def source_hashes(
+        self, tenant_id: TenantId, paths: Sequence[str]
+    ) -> dict[str, bytes | None]:
+        """Return the SHA-256 of the bytes that documents were read from, by their paths there."""
+        async with self._database.transaction(tenant_id) as connection:
+            rows = await connection.fetch(_SOURCE_HASHES, tenant_id, list(paths))
+        return {row["source_path"]: row["source_hash"] for row in rows}
 
     async def require(self, tenant_id: TenantId, document_id: str) -> DocumentInfo:
         """Return one document. Raises NotFound."""

@@ -86,7 +86,9 @@ def _refuse_binary(head: bytes) -> None:
             " without a password.",
         )
     if head.startswith(_PICTURES) or head[4:8] == b"ftyp":
-        raise Unreadable("needs_ocr", "It is a picture; put it into a PDF with a text layer.")
+        raise Unreadable(
+            "unsupported", "It is a picture; put it into a PDF with a text layer (needs OCR)."
+        )
     for mark, what in _OTHERS.items():
         if head.startswith(mark):
             raise Unreadable("unsupported", f"It is {what}, which is not read.")
