@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from compliance_copilot.adapters.pinecone_control import deployment, ensure_index
 from compliance_copilot.core.clock import Deadline
-from compliance_copilot.core.errors import LimitReached, RetrievalUnavailable, SetupError
+from compliance_copilot.core.errors import RetrievalUnavailable, SetupError
 from compliance_copilot.core.vocabulary import NewDocument
 from compliance_copilot.engines import make_pinecone_store
 from compliance_copilot.orchestrator import Service
@@ -110,10 +110,10 @@ async def test_vectors_without_a_commit_are_orphans_that_nobody_sees_and_the_swe
     hosted: Service, owner: asyncpg.Connection
 ) -> None:
     await hosted.copilot.ingest("acme", DOCUMENTS[:2])
-    tight = {"max_documents": 2}
-    await hosted.config.update_tenant_config("acme", resource_limits=tight)
-    with pytest.raises(LimitReached):  # after the vectors were written, before the commit
+    await owner.execute("ALTER TABLE chunks ADD CONSTRAINT closed CHECK (false) NOT VALID")
+    with pytest.raises(asyncpg.CheckViolationError):  # the vectors are written, not committed
         await hosted.copilot.ingest("acme", DOCUMENTS[2:])
+    await owner.execute("ALTER TABLE chunks DROP CONSTRAINT closed")
     (copied,) = (await there(hosted)).values()
     orphans = copied - await here(owner)
     assert len(orphans) == 4

@@ -10,6 +10,7 @@ import pytest
 from compliance_copilot.core.errors import LimitReached
 from compliance_copilot.core.vocabulary import NewDocument, Source, TenantId
 from compliance_copilot.orchestrator import Service
+from compliance_copilot.rag.filter_language import EVERYTHING, narrowed
 from tests.conftest import make_customer
 from tests.rag.test_corpus import GERMAN, LONG, SHORT, ranking
 
@@ -196,3 +197,22 @@ async def test_versions_stored_at_once_by_many_follow_one_another(service: Servi
     assert [v.version for v in versions] == list(range(1, 9))
     assert [v.current for v in versions] == [False] * 7 + [True]
     assert await found(service) == {8}
+
+
+async def test_a_question_as_of_yesterday_is_answered_and_cited_from_the_version_of_yesterday(
+    service: Service, owner: asyncpg.Connection
+) -> None:
+    await make_customer(service, "acme", config={"model_tier": "extractive"})
+    await service.copilot.ingest("acme", [OLD])
+    await come(owner, 2)
+    await service.copilot.ingest("acme", [NEW])
+    yesterday = narrowed(as_of=from_now(days=-1))
+    for narrowing, word, version in ((EVERYTHING, "ninety", 2), (yesterday, "thirty", 1)):
+        reply = await service.copilot.query("acme", QUESTION, narrowing=narrowing)
+        assert word in reply.answer
+        citation = reply.citations[0]
+        cited = reply.sources[citation.source].chunk
+        assert cited.version == version
+        text = await service.copilot.documents.text(TenantId("acme"), "backups", cited.version)
+        assert text[citation.start : citation.end] == citation.quote
+        assert word in citation.quote

@@ -143,6 +143,7 @@ def _document(document: IngestedDocument) -> Mapping[str, Any]:
         "status": document.status,
         "chunks": document.chunks,
         "in_force": document.in_force,
+        "duplicate_of": document.duplicate_of,
     }
 
 

@@ -341,6 +341,7 @@ class IngestedDocument:
     """What became of one document: `created`, `updated` or `unchanged`.
 
     `in_force` is False for a version that holds later, or only for a time that is over.
+    `duplicate_of` names the document that had the same text before.
     """
 
     document_id: str
@@ -348,6 +349,7 @@ class IngestedDocument:
     status: str
     chunks: int
     in_force: bool = True
+    duplicate_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,6 +189,7 @@ class IngestedDocumentBody(BaseModel):
     status: Literal["created", "updated", "unchanged"]
     chunks: int
     in_force: bool
+    duplicate_of: str | None
 
 
 class IngestReplyBody(BaseModel):

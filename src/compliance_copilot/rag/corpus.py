@@ -17,7 +17,7 @@ from compliance_copilot.core.vocabulary import IngestedDocument, Source, TenantI
 from compliance_copilot.rag import bm25, replication
 from compliance_copilot.rag.chunking import Span
 from compliance_copilot.rag.ports import Vectors
-from compliance_copilot.rag.quotas import Growth, Quotas, check_quotas
+from compliance_copilot.rag.quotas import Quotas, Stock, check_quotas
 from compliance_copilot.rag.replication import Announced
 from compliance_copilot.rag.statistics import (
     Corpus,
@@ -300,8 +300,8 @@ def _next_version(row: Row | None) -> _Version:
     )
 
 
-def _growth(changed: Sequence[PreparedDocument], versions: Mapping[str, _Version]) -> Growth:
-    return Growth(
+def _growth(changed: Sequence[PreparedDocument], versions: Mapping[str, _Version]) -> Stock:
+    return Stock(
         sum(version.created for version in versions.values()),
         sum(len(d.text.encode()) for d in changed),
     )

@@ -2,43 +2,26 @@
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 from hashlib import sha256
-from typing import Any
 
 from compliance_copilot.core.clock import Deadline, new_id
 from compliance_copilot.core.errors import InvalidRequest
-from compliance_copilot.core.vocabulary import IngestedDocument, NewDocument, Source, TenantId
-from compliance_copilot.rag import analysis, corpus, versions
-from compliance_copilot.rag.chunking import Span, split
+from compliance_copilot.core.vocabulary import IngestedDocument, NewDocument, TenantId
+from compliance_copilot.rag import corpus, sharing, versions
+from compliance_copilot.rag.chunking import Span
 from compliance_copilot.rag.filters import Facts
 from compliance_copilot.rag.hostile import clean_text
 from compliance_copilot.rag.ports import Embedder, Vectors
-from compliance_copilot.rag.quotas import Quotas
+from compliance_copilot.rag.quotas import Quotas, Stock, check_quotas, read_stock
 from compliance_copilot.rag.replication import Announced, Replication, VectorRecord
+from compliance_copilot.rag.sharing import Work
 from compliance_copilot.rag.spans import embedding_span
 from compliance_copilot.storage.database import Database
 from compliance_copilot.telemetry import metrics
 from compliance_copilot.telemetry.tracing import span
 
 _BATCH_TEXTS = 256
-
-
-@dataclass(frozen=True, slots=True)
-class _Cut:
-    """A document before embedding."""
-
-    document_id: str
-    title: str
-    text: str
-    metadata: Mapping[str, Any]
-    content_hash: bytes
-    language: str
-    spans: Sequence[Span]
-    terms: Sequence[Mapping[int, int]]
-    effective_from: datetime | None
-    source: Source | None
 
 
 class Ingestion:
@@ -70,26 +53,27 @@ class Ingestion:
         named = [_named(document, place) for place, document in enumerate(documents)]
         ids = [document.document_id for document in named if document.document_id]
         _refuse_twins(ids)
-        known = await self._known(tenant_id, named)
+        known = await self._known(tenant_id, named, quotas)
         fresh = [d for d in named if d.document_id not in known]
-        with span("cut", {"documents": len(fresh)}):
-            cuts = await asyncio.to_thread(_cut_all, fresh)
-        with embedding_span(self._embedder):
-            vectors = await self._embed(cuts, deadline)
+        works = await self._works(tenant_id, fresh, deadline)
         request = corpus.StoreRequest(
-            [_prepared(cut, v) for cut, v in zip(cuts, vectors, strict=True)],
-            self._embedder.name,
-            quotas,
+            [_prepared(d, works[sharing.text_hash(d)]) for d in fresh], self._embedder.name, quotas
         )
         with span("store", {"documents": len(request.documents)}):
             stored = {d.document_id: d for d in await self._store(tenant_id, request, deadline)}
         _count(tenant_id, stored.values())
-        return [stored.get(d.document_id or "") or known[d.document_id or ""] for d in named]
+        done = [stored.get(d.document_id or "") or known[d.document_id or ""] for d in named]
+        async with self._database.transaction(tenant_id) as connection:
+            twins = await sharing.duplicates(connection, tenant_id, named)
+        return [replace(d, duplicate_of=twins.get(d.document_id)) for d in done]
 
     async def _known(
-        self, tenant_id: TenantId, documents: Sequence[NewDocument]
+        self, tenant_id: TenantId, documents: Sequence[NewDocument], quotas: Quotas
     ) -> dict[str, IngestedDocument]:
-        """Return what is stored already, by id; where it was read from is noted all the same."""
+        """Return what is stored already, by id; where it was read from is noted all the same.
+
+        Raises LimitReached before any work; the transaction that stores looks once more.
+        """
         wanted = {d.document_id or "": d.effective_from for d in documents}
         async with self._database.transaction(tenant_id) as connection:
             there = await versions.present(connection, tenant_id, wanted)
@@ -101,6 +85,12 @@ class Ingestion:
             }
             sources = {document_id or "": d.source for document_id, d in same.items()}
             await versions.note_sources(connection, tenant_id, sources)
+            fresh = [d for d in documents if d.document_id not in same]
+            growth = Stock(
+                sum(d.document_id not in there for d in fresh),
+                sum(len(d.text.encode()) for d in fresh),
+            )
+            check_quotas(await read_stock(connection, tenant_id), quotas, growth)
         return {document_id or "": versions.unchanged(there[document_id]) for document_id in same}
 
     async def _store(
@@ -119,18 +109,44 @@ class Ingestion:
         await copy.flush(tenant_id)
         return stored
 
-    async def _embed(self, cuts: Sequence[_Cut], deadline: Deadline) -> list[Vectors]:
-        texts = [cut.text[span.start : span.end] for cut in cuts for span in cut.spans]
+    async def _works(
+        self, tenant_id: TenantId, documents: Sequence[NewDocument], deadline: Deadline
+    ) -> dict[bytes, Work]:
+        """Return the work of each text, by hash: what is stored is taken, the rest done once."""
+        texts = {sharing.text_hash(document): document for document in documents}
+        async with self._database.transaction(tenant_id, deadline=deadline) as connection:
+            works = await sharing.stored_work(
+                connection, tenant_id, list(texts), self._embedder.name
+            )
+        missing = {key: document for key, document in texts.items() if key not in works}
+        with span("cut", {"documents": len(missing)}):
+            cuts = await asyncio.to_thread(_cut_all, missing)
+        with embedding_span(self._embedder):
+            vectors = await self._embed(missing, cuts, deadline)
+        return works | {key: replace(work, vectors=vectors[key]) for key, work in cuts.items()}
+
+    async def _embed(
+        self,
+        documents: Mapping[bytes, NewDocument],
+        cuts: Mapping[bytes, Work],
+        deadline: Deadline,
+    ) -> dict[bytes, Vectors]:
+        texts = [
+            documents[key].text[span.start : span.end]
+            for key, work in cuts.items()
+            for span in work.spans
+        ]
         batches = [
             (await self._embedder.embed(texts[at : at + _BATCH_TEXTS], deadline=deadline)).vectors
             for at in range(0, len(texts), _BATCH_TEXTS)
         ]
         rows = [row for batch in batches for row in batch]
-        result, at = [], 0
-        for cut in cuts:
-            result.append(rows[at : at + len(cut.spans)])
-            at += len(cut.spans)
-        return result  # type: ignore[return-value]  # a list of rows serves as a matrix
+        result: dict[bytes, Vectors] = {}
+        at = 0
+        for key, work in cuts.items():
+            result[key] = rows[at : at + len(work.spans)]  # type: ignore[assignment]  # of rows
+            at += len(work.spans)
+        return result
 
 
 def _count(tenant_id: TenantId, stored: Iterable[IngestedDocument]) -> None:
@@ -167,48 +183,31 @@ def _content_hash(document: NewDocument) -> bytes:
     return versions.content_hash(document.text, document.title, document.metadata)
 
 
-def _cut_all(documents: Sequence[NewDocument]) -> list[_Cut]:
-    return [_cut(document) for document in documents]
-
-
-def _cut(document: NewDocument) -> _Cut:
-    text = document.text
-    language = analysis.detect_language(text)
-    spans = split(text, document.sections)
-    return _Cut(
-        document_id=document.document_id or "",
-        title=document.title or _title_of(spans) or document.document_id or "",
-        text=text,
-        metadata=document.metadata,
-        content_hash=_content_hash(document),
-        language=language,
-        spans=spans,
-        terms=[analysis.terms(text[span.start : span.end], language) for span in spans],
-        effective_from=document.effective_from,
-        source=document.source,
-    )
+def _cut_all(documents: Mapping[bytes, NewDocument]) -> dict[bytes, Work]:
+    return {key: sharing.cut(document) for key, document in documents.items()}
 
 
 def _title_of(spans: Sequence[Span]) -> str | None:
     return next((span.headings[0] for span in spans if span.headings), None)
 
 
-def _prepared(cut: _Cut, vectors: Vectors) -> corpus.PreparedDocument:
+def _prepared(document: NewDocument, work: Work) -> corpus.PreparedDocument:
+    document_id = document.document_id or ""
     return corpus.PreparedDocument(
-        document_id=cut.document_id,
-        title=cut.title,
-        text=cut.text,
-        metadata=cut.metadata,
-        content_hash=cut.content_hash,
-        text_hash=sha256(cut.text.encode()).digest(),
-        language=cut.language,
-        spans=cut.spans,
-        chunk_ids=[new_id() for _ in cut.spans],
-        terms=cut.terms,
-        lengths=[analysis.document_length(terms) for terms in cut.terms],
-        vectors=vectors,
-        effective_from=cut.effective_from,
-        source=cut.source,
+        document_id=document_id,
+        title=document.title or _title_of(work.spans) or document_id,
+        text=document.text,
+        metadata=document.metadata,
+        content_hash=_content_hash(document),
+        text_hash=sharing.text_hash(document),
+        language=work.language,
+        spans=work.spans,
+        chunk_ids=[new_id() for _ in work.spans],
+        terms=work.terms,
+        lengths=work.lengths,
+        vectors=work.vectors,
+        effective_from=document.effective_from,
+        source=document.source,
     )
 
 

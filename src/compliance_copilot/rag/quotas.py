@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from compliance_copilot.core.errors import LimitReached
+from compliance_copilot.core.vocabulary import TenantId
 from compliance_copilot.rag.statistics import Corpus
+from compliance_copilot.storage.database import Connection
 
 _WAIT_SECONDS = 3600  # nothing comes free by itself: somebody has to erase, or raise the limit
 
@@ -17,24 +19,32 @@ class Quotas:
 
 
 @dataclass(frozen=True, slots=True)
-class Growth:
-    """What a call would add: new documents, bytes of text of new versions."""
+class Stock:
+    """What is stored, or what a call would add: documents, bytes of text of all versions."""
 
     documents: int = 0
     text_bytes: int = 0
 
 
-def check_quotas(corpus: Corpus, quotas: Quotas, growth: Growth) -> None:
-    """Raise LimitReached when the corpus may not grow by that much."""
-    for limit, quota, stored, more in (
-        ("max_documents", quotas.max_documents, corpus.documents, growth.documents),
-        ("max_bytes", quotas.max_bytes, corpus.text_bytes, growth.text_bytes),
+async def read_stock(connection: Connection, tenant_id: TenantId) -> Stock:
+    """Return what a tenant has in stock now; nothing is locked."""
+    row = await connection.fetchrow(
+        "SELECT documents, text_bytes FROM corpora WHERE tenant_id = $1", tenant_id
+    )
+    return Stock() if row is None else Stock(row["documents"], row["text_bytes"])
+
+
+def check_quotas(stored: Stock | Corpus, quotas: Quotas, growth: Stock) -> None:
+    """Raise LimitReached when the stock may not grow by that much."""
+    for limit, quota, there, more in (
+        ("max_documents", quotas.max_documents, stored.documents, growth.documents),
+        ("max_bytes", quotas.max_bytes, stored.text_bytes, growth.text_bytes),
     ):
-        if quota is not None and more and stored + more > quota:
+        if quota is not None and more and there + more > quota:
             raise LimitReached(
                 f"The limit {limit} ({quota}) does not allow {more} more.",
                 limit=limit,
                 quota=quota,
-                remaining=max(0, quota - stored),
+                remaining=max(0, quota - there),
                 retry_after_seconds=_WAIT_SECONDS,
             )
