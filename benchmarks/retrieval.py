@@ -6,8 +6,9 @@
 Starts a service of its own on a fresh temporary database, stores the corpus with `POST /ingest` and
 asks each question with `POST /search`. Data in BEIR's form: `corpus.jsonl`, `queries.jsonl`,
 `qrels/<split>.tsv`. Layout `passages`: each passage is a document; `documents`: passages of one
-source are put together to the document they come from, and a result counts for the passages that it
-overlaps. A plain `bm25s` run over the same passages stands beside, in the same call.
+source are put together to the document they come from, each below its number as a heading, and a
+result counts for the passages that it overlaps. A plain `bm25s` run over the same passages stands
+beside, in the same call.
 
 The shipped ranker was trained on ObliQA's dev questions: there, `hybrid` and `agentic` flatter
 themselves. Held-out figures are those of `benchmarks/train_ranker.py`.
@@ -30,6 +31,7 @@ import Stemmer
 from benchmarks import harness
 from benchmarks.measures import line, measured
 from benchmarks.offline import Questions, read
+from compliance_copilot.rag.hostile import clean_text
 
 TENANT = "bench"
 BATCH_DOCUMENTS = 500
@@ -71,7 +73,9 @@ def laid_out(passages: Sequence[Mapping[str, Any]], layout: str) -> Stored:
         parts = texts.setdefault(name, [])
         starts.setdefault(name, []).append(sum(len(part) + 2 for part in parts))
         rows.setdefault(name, []).append(row)
-        parts.append(passage["text"].strip())
+        number = passage.get("metadata", {}).get("passage_id")
+        heading = f"## {number}\n\n" if layout == "documents" and number else ""
+        parts.append(heading + clean_text(passage["text"]).strip())  # offsets are of what is stored
     documents = [{"document_id": n, "text": "\n\n".join(parts)} for n, parts in texts.items()]
     return Stored(documents, starts, rows)
 
