@@ -116,6 +116,10 @@ FAULTS = (
         "mapped = self._hot.get(tenant_id)", "mapped = next(iter(self._hot.values()), None)",
     ),
     code(
+        "tenant left out of the query cache's key", "orchestrator/caching.py",
+        "tenant_id=permit.tenant_id", "tenant_id=''",
+    ),
+    code(
         "body's tenant trusted", "gateway/admitting.py",
         "    verify_tenant(caller.principal, named)\n", "",
     ),

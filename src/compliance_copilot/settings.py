@@ -107,6 +107,8 @@ class Settings(BaseModel):
     """Between SIGTERM, when /ready turns to 503, and the end of accepting connections."""
     hot_index_megabytes: int = Field(default=512, ge=0, le=1_000_000)
     """Memory per worker for tenants in use; 0 searches in SQL alone."""
+    query_cache_megabytes: int = Field(default=64, ge=0, le=100_000)
+    """Memory per worker for answers of a moment ago; 0 keeps none."""
     database_pool_size: int = Field(default=10, ge=1, le=100)
     embedded_postgres_version: Literal[16, 18] = 18
 

@@ -44,11 +44,13 @@ from compliance_copilot.rag.breaker import Breakers
 from compliance_copilot.rag.documents import DocumentStore
 from compliance_copilot.rag.extraction.pool import Extractor, tesseract_data
 from compliance_copilot.rag.generation import Answerer
+from compliance_copilot.rag.holding import Watch
 from compliance_copilot.rag.ingestion import Ingestion
 from compliance_copilot.rag.jobs import JobStore
 from compliance_copilot.rag.linked import LinkedChunks
 from compliance_copilot.rag.links import Links, OwnGenerator, Seat
 from compliance_copilot.rag.ports import Generator, VectorIndex
+from compliance_copilot.rag.query_cache import CacheLimits, QueryCache
 from compliance_copilot.rag.reindexing import Reindexing
 from compliance_copilot.rag.resilience import Resilient
 from compliance_copilot.rag.retrieval import Retriever
@@ -240,6 +242,8 @@ def _assemble(
         reindexing=Reindexing(database, engines.replication, embedder.name),
         documents=DocumentStore(database),
         answers=AnswerStore(database),
+        watch=Watch(),
+        cache=QueryCache(CacheLimits(settings.query_cache_megabytes * 2**20)),
         usage=UsageLedger(database),
         statements=Statements(database),
         config=config,

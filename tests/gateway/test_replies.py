@@ -247,3 +247,12 @@ def test_openapi_tells_the_bounds_that_are_enforced(application):
     assert {"minimum": 1, "maximum": 100, "type": "integer"} in asked["top_k"]["anyOf"]
     assert known["IngestRequest"]["properties"]["documents"]["maxItems"] == 1000
     assert known["QueryRequest"]["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(
+    ("header", "fresh"), [("no-store", True), ("max-age=0, No-Store", True), ("no-cache", False)]
+)
+async def test_only_no_store_goes_round_the_query_cache(client, service, header, fresh):
+    headers = {"Cache-Control": header}
+    assert (await client.post("/query", json={"query": "q"}, headers=headers)).status_code == 200
+    assert service.copilot.calls[-1][2]["call"].fresh is fresh

@@ -120,6 +120,7 @@ def source_body(index: int, scored: ScoredChunk) -> Mapping[str, Any]:
         "start": chunk.start,
         "end": chunk.end,
         "text": chunk.text,
+        "suspicious": scored.suspicious,
         "metadata": chunk.metadata,
     }
 
@@ -163,4 +164,5 @@ def _metadata(metadata: ReplyMetadata) -> Mapping[str, Any]:
         "fallback": metadata.fallback,
         "steps": list(metadata.steps),
         "unsupported_sentences": metadata.unsupported_sentences,
+        "held_sources": metadata.held_sources,
     }

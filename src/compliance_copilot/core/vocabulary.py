@@ -205,6 +205,8 @@ class ScoredChunk:
     score: float
     dense: float | None = None
     sparse: float | None = None
+    suspicious: bool = False
+    """The text addresses a model: written like an attack, perhaps one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +288,7 @@ class ReplyMetadata:
     fallback: Mapping[str, Any] | None = None
     steps: Sequence[Mapping[str, Any]] = ()
     unsupported_sentences: int = 0
+    held_sources: int = 0
     quota: int | None = None
     remaining: int | None = None
     reset_seconds: int | None = None

@@ -50,7 +50,13 @@ def request_id_of(request: Request) -> UUID:
 
 def call_of(request: Request, caller: Caller, claim: IdempotencyClaim | None = None) -> Call:
     """Return who calls and under which ids."""
-    return Call(caller.principal, claim, request_id_of(request))
+    return Call(caller.principal, claim, request_id_of(request), _no_store(request))
+
+
+def _no_store(request: Request) -> bool:
+    """Tell whether the client wants no answer of a moment ago, and none kept of this one."""
+    directives = ",".join(request.headers.getlist("cache-control")).lower().split(",")
+    return any(directive.strip() == "no-store" for directive in directives)
 
 
 def claim_of(request: Request, body: Body) -> IdempotencyClaim | None:

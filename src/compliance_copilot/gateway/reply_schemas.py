@@ -20,6 +20,7 @@ _SOURCE: dict[str, JsonValue] = {
     "start": 812,
     "end": 860,
     "text": "Customer data at rest is encrypted with AES-256.",
+    "suspicious": False,
     "metadata": {"category": "data_protection"},
 }
 _METADATA: dict[str, JsonValue] = {
@@ -84,6 +85,7 @@ class Source(BaseModel):
     start: int
     end: int
     text: str
+    suspicious: bool = Field(description="Its text addresses a model: read it with care.")
     metadata: dict[str, Any]
 
 
@@ -133,6 +135,7 @@ class ReplyMetadataBody(BaseModel):
     fallback: dict[str, Any] | None
     steps: list[dict[str, Any]] = Field(default_factory=list)
     unsupported_sentences: int = 0
+    held_sources: int = 0
 
 
 class QueryReplyBody(BaseModel):

@@ -65,11 +65,12 @@ class Asking:
         self, permit: Permit, question: Question, meter: Meter, *, explain: bool = False
     ) -> Retrieved:
         """Return the evidence for a question or a search, each step of it in the ledger."""
-        return await self.embedding.retriever(meter).retrieve(
+        found = await self.embedding.retriever(meter).retrieve(
             permit.tenant_id,
             retrieval_request(permit, question, explain=explain),
             LedgerSteps(meter, self.embedding, permit.config),
         )
+        return self.rooms.watch.look(found, hold=permit.config.hold_suspicious)
 
     async def _answered(
         self, permit: Permit, question: Question, attempts: LedgerAttempts, tell: Tell

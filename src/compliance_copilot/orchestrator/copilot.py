@@ -22,6 +22,7 @@ from compliance_copilot.core.vocabulary import (
     UsageSummary,
 )
 from compliance_copilot.orchestrator.asking import Asking, Question, checked_question
+from compliance_copilot.orchestrator.caching import Caching
 from compliance_copilot.orchestrator.embedding import Embedding
 from compliance_copilot.orchestrator.moving import Moving
 from compliance_copilot.orchestrator.reception import Reception
@@ -48,6 +49,7 @@ class ComplianceCopilotSaaS:
         self._embedding = Embedding(rooms)
         self._moving = Moving(self._reception, self._embedding)
         self._asking = Asking(rooms, Reservations(rooms), self._embedding)
+        self._caching = Caching(rooms, self._asking)
         self._streams = Streams(timeouts.drain_seconds)
 
     @property
@@ -138,7 +140,8 @@ class ComplianceCopilotSaaS:
             if isinstance(permit, Replay):
                 return permit
             async with self._reception.metered(permit) as meter:
-                return await self._asking.answer(permit, question, meter, tell)
+                fresh = call.fresh
+                return await self._caching.answer(permit, question, meter, tell, fresh=fresh)
 
     async def search(
         self,

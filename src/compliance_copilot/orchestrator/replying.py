@@ -37,6 +37,7 @@ def metadata(
         latency_ms=meter.elapsed_ms,
         retrieval_mode=permit.config.retrieval_mode,
         steps=found.steps,
+        held_sources=found.held,
         fallback=answered.fallback if answered else None,
         unsupported_sentences=answered.unsupported_sentences if answered else 0,
         quota=permit.quota,

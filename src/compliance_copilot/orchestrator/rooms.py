@@ -11,7 +11,9 @@ from compliance_copilot.core.vocabulary import IdempotencyClaim, Operation, Prin
 from compliance_copilot.rag.answers import AnswerStore
 from compliance_copilot.rag.documents import DocumentStore
 from compliance_copilot.rag.generation import Answerer
+from compliance_copilot.rag.holding import Watch
 from compliance_copilot.rag.ingestion import Ingestion
+from compliance_copilot.rag.query_cache import QueryCache
 from compliance_copilot.rag.reindexing import Reindexing
 from compliance_copilot.rag.retrieval import Retriever
 from compliance_copilot.tenancy.admission import Admission
@@ -43,6 +45,8 @@ class Rooms:
     retriever: Retriever
     answerer: Answerer
     answers: AnswerStore
+    cache: QueryCache
+    watch: Watch
     ingestion: Ingestion
     reindexing: Reindexing
     documents: DocumentStore
@@ -68,6 +72,8 @@ class Call:
     principal: Principal | None = None
     idempotency: IdempotencyClaim | None = None
     request_id: UUID | None = None
+    fresh: bool = False
+    """Go round the query cache in both directions (`Cache-Control: no-store`)."""
 
 
 NOBODY = Call()

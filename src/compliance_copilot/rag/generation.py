@@ -66,6 +66,10 @@ class Answerer:
     def _state(self, link: Link) -> State:
         return self.breakers.of((link.generator.provider, link.model, link.scope)).state
 
+    def standing_reason(self, config: EffectiveConfig) -> str | None:
+        """Return why the tier that is asked for cannot answer here at all, None when it can."""
+        return self._links.missing(config.model_tier, config)
+
     async def answer(
         self,
         question: str,

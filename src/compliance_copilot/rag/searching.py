@@ -60,6 +60,8 @@ class Retrieved:
     steps: Sequence[Mapping[str, Any]] = ()
     explained: Sequence[Mapping[str, Any]] = ()
     embedding_tokens: int = 0
+    held: int = 0
+    """How many sources were held back because they address a model."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,100 @@
+"""Before a question is worked on: was it answered a moment ago, or is it being answered now?
+
+Only whole answers are kept; what a fallback gave because something was down is shared with those
+who ask at the same moment, and kept for nobody. A hit is a settled row of its own, provider
+`cache`, and costs nothing.
+"""
+
+from dataclasses import dataclass, replace
+
+from compliance_copilot.billing.metering import Meter, Settlement
+from compliance_copilot.core.events import Cited, Delta, Done, Sources, Tell
+from compliance_copilot.core.replies import query_body
+from compliance_copilot.core.vocabulary import Permit, QueryReply
+from compliance_copilot.orchestrator.asking import Asking, Question
+from compliance_copilot.orchestrator.rooms import Rooms
+from compliance_copilot.rag.query_cache import CacheKey, normalized
+
+PROVIDER = "cache"
+
+
+@dataclass(frozen=True, slots=True)
+class Caching:
+    """Answers admitted questions, equal ones of a tenant once."""
+
+    rooms: Rooms
+    asking: Asking
+
+    async def answer(
+        self, permit: Permit, question: Question, meter: Meter, tell: Tell, *, fresh: bool
+    ) -> QueryReply:
+        """Return the settled reply; `fresh` goes round the cache in both directions."""
+        if fresh or not permit.config.cache:
+            return await self.asking.answer(permit, question, meter, tell)
+        key = cache_key(permit, question)
+        while True:
+            kept = self.rooms.cache.get(key)
+            if kept is not None:
+                return await _hit(permit, kept, meter, tell)
+            flight = self.rooms.cache.flight(key)
+            if flight is None:
+                return await self._lead(key, permit, question, meter, tell)
+            await flight.landed.wait()
+            if flight.reply is not None:
+                return await _hit(permit, flight.reply, meter, tell)
+
+    async def _lead(
+        self, key: CacheKey, permit: Permit, question: Question, meter: Meter, tell: Tell
+    ) -> QueryReply:
+        """Answer for everybody who waits; when that fails, one of them takes over."""
+        self.rooms.cache.take_off(key)
+        reply = None
+        try:
+            reply = await self.asking.answer(permit, question, meter, tell)
+            if self._is_lasting(permit, reply):
+                self.rooms.cache.put(key, reply, seconds=permit.config.cache_seconds)
+            return reply
+        finally:
+            self.rooms.cache.land(key, reply)
+
+    def _is_lasting(self, permit: Permit, reply: QueryReply) -> bool:
+        """Tell whether the same question would be answered by the same tier in a moment."""
+        fallback = reply.metadata.fallback
+        standing = self.rooms.answerer.standing_reason(permit.config)
+        return fallback is None or fallback["reason"] == standing
+
+
+def cache_key(permit: Permit, question: Question) -> CacheKey:
+    """Return all that the answer depends on."""
+    return CacheKey(
+        tenant_id=permit.tenant_id,
+        corpus_version=permit.corpus_version,
+        config=permit.config,
+        question=normalized(question.text),
+        narrowing=question.narrowing,
+    )
+
+
+async def _hit(permit: Permit, kept: QueryReply, meter: Meter, tell: Tell) -> QueryReply:
+    tell(Sources(kept.sources))
+    tell(Delta(kept.answer))
+    for citation in kept.citations:
+        tell(Cited(citation))
+    told = replace(
+        kept.metadata,
+        request_id=permit.request_id,
+        cached=True,
+        tokens_used=0,
+        input_tokens=0,
+        output_tokens=0,
+        cost_usd=0.0,
+        latency_ms=meter.elapsed_ms,
+        quota=permit.quota,
+        remaining=permit.remaining,
+        reset_seconds=permit.reset_seconds,
+    )
+    reply = replace(kept, metadata=told)
+    settlement = Settlement(kept.outcome.value, provider=PROVIDER, model=told.model)
+    await meter.settle(settlement, reply=query_body(reply))
+    tell(Done(reply))
+    return reply
