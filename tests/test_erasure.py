@@ -14,6 +14,7 @@ from compliance_copilot.settings import Settings
 from compliance_copilot.storage.signing import is_signed, open_signer
 from compliance_copilot.tenancy.erasures import PURPOSE, Receipt
 from tests.conftest import Customer, make_customer
+from tests.rag.test_versions import come, from_now
 
 ACME = TenantId("acme")
 SECRET = NewDocument("# Falcons\n\nProject Falcon keeps its records for nine years.", "falcon")
@@ -186,3 +187,36 @@ async def test_a_document_stored_anew_under_the_id_of_an_erased_one_stays(
     await service.erasing.sweep()
     assert (await service.copilot.documents.require(ACME, "falcon")).version == 1
     assert first.state == "finished"
+
+
+async def test_a_document_whose_time_is_over_is_erased_unless_it_is_held(
+    service: Service, acme: Customer, owner: asyncpg.Connection
+) -> None:
+    await service.config.update_tenant_config(
+        ACME, document_retention_days=30, legal_hold="Case 7", set_by="counsel"
+    )
+    await service.config.finish_writes()
+    await owner.execute(
+        "UPDATE documents SET updated_at = now() - interval '31 days' WHERE document_id = 'falcon'"
+    )
+    await service.erasing.sweep()
+    assert len(await service.copilot.documents.list(ACME)) == 2
+    await service.config.update_tenant_config(ACME, legal_hold=None, set_by="counsel")
+    await service.config.finish_writes()
+    await service.erasing.sweep()
+    left = await service.copilot.documents.list(ACME)
+    assert [document.document_id for document in left] == ["backups"]
+    row = await owner.fetchrow("SELECT state, requested_by FROM erasures")
+    assert dict(row) == {"state": "finished", "requested_by": "document_retention_days"}
+
+
+async def test_a_corpus_nobody_asks_is_moved_when_a_version_is_due(
+    service: Service, acme: Customer, owner: asyncpg.Connection
+) -> None:
+    later = replace(OTHER, text=OTHER.text.replace("thirty", "ninety"))
+    await service.copilot.ingest("acme", [replace(later, effective_from=from_now(days=1))])
+    await service.erasing.sweep()
+    assert (await service.copilot.documents.require(ACME, "backups")).version == 1
+    await come(owner, 2)
+    await service.erasing.sweep()
+    assert (await service.copilot.documents.require(ACME, "backups")).version == 2

@@ -103,6 +103,7 @@ class EffectiveConfig:
     hold_suspicious: bool = False
     max_steps: int = 4
     answer_retention_days: int = 90
+    document_retention_days: int | None = None
     legal_hold: str | None = None
     query_overrides: tuple[str, ...] = (
         "model_tier",

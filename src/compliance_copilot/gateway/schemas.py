@@ -308,6 +308,9 @@ class ConfigBody(Body):
     max_steps: Annotated[int, Field(strict=True, ge=1, le=10), BeforeValidator(_whole)] | None = (
         None
     )
+    document_retention_days: (
+        Annotated[int, Field(strict=True, ge=1, le=36_500), BeforeValidator(_whole)] | None
+    ) = Field(default=None, description="Days after its last change a document is erased.")
     legal_hold: (
         Annotated[str, Field(strict=True, max_length=500), AfterValidator(not_blank)] | None
     ) = Field(default=None, description="While it has a reason, nothing is erased.")

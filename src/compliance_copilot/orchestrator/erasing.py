@@ -13,13 +13,20 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from compliance_copilot.core.clock import new_id, utc_now
-from compliance_copilot.core.errors import CopilotError
+from compliance_copilot.core.errors import CopilotError, NotFound
 from compliance_copilot.core.vocabulary import TenantId
 from compliance_copilot.rag.documents import DocumentStore
 from compliance_copilot.rag.replication import Replication
-from compliance_copilot.tenancy.erasures import DOCUMENT, TENANT, ErasureStore, Receipt
+from compliance_copilot.tenancy.erasures import (
+    DOCUMENT,
+    TENANT,
+    ErasureStore,
+    Receipt,
+    Waiting,
+)
 
 SWEEP_SECONDS = 5.0
+RETENTION = "document_retention_days"
 LOG = logging.getLogger(__name__)
 
 
@@ -64,18 +71,27 @@ class Erasing:
         return await self.store.conclude(tenant_id, erasure_id)
 
     async def sweep(self) -> int:
-        """Go on with unfinished erasures and bring into force what is due; return how many."""
+        """Go on with unfinished erasures, begin those of documents whose time is over, bring into
+        force what is due; return how many.
+        """
         done = 0
-        for tenant_id, erasure_id in await self.store.waiting():
+        for waiting in await self.store.waiting():
             try:
-                if erasure_id is None:
-                    await self.bring_into_force(tenant_id)
-                else:
-                    await self.advance(tenant_id, erasure_id)
+                await self._do(waiting)
                 done += 1
+            except NotFound:  # another worker was quicker
+                continue
             except CopilotError as error:
                 LOG.warning("put off: %s", error.code)
         return done
+
+    async def _do(self, waiting: Waiting) -> None:
+        if waiting.erasure_id is not None:
+            await self.advance(waiting.tenant_id, waiting.erasure_id)
+        elif waiting.document_id is not None:
+            await self.document(waiting.tenant_id, waiting.document_id, requested_by=RETENTION)
+        else:
+            await self.bring_into_force(waiting.tenant_id)
 
     async def _go_on(self, tenant_id: TenantId, erasure_id: UUID) -> Receipt:
         try:

@@ -46,6 +46,7 @@ class ConfigPatch(BaseModel):
     hold_suspicious: bool | None = None
     max_steps: int | None = Field(default=None, ge=1, le=10)
     answer_retention_days: int | None = Field(default=None, ge=0, le=3650)
+    document_retention_days: int | None = Field(default=None, ge=1, le=36_500)
     legal_hold: str | None = Field(default=None, min_length=1, max_length=500)
     query_overrides: tuple[str, ...] | None = None
 

@@ -64,6 +64,15 @@ class Receipt:
         return orjson.dumps(signed, option=orjson.OPT_SORT_KEYS, default=str)
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An unfinished erasure, or a document whose time is over; with neither, a corpus is due."""
+
+    tenant_id: TenantId
+    erasure_id: UUID | None = None
+    document_id: str | None = None
+
+
 class ErasureStore:
     """The erasures of all tenants, one tenant at a time."""
 
@@ -126,7 +135,10 @@ class ErasureStore:
             found = await connection.fetchval("SELECT rows_left($1, $2)", tenant_id, erasure_id)
             left = orjson.loads(found)
             waiting = await connection.fetchval(
-                "SELECT requests_before($1, $2)", tenant_id, erasure.requested_at
+                "SELECT requests_before($1, $2, $3)",
+                tenant_id,
+                erasure.requested_at,
+                erasure.what,
             )
             if waiting:
                 left["requests_under_way"] = waiting
@@ -135,16 +147,21 @@ class ErasureStore:
                 await self._sign(connection, erasure)
             return await _read(connection, tenant_id, erasure_id)
 
-    async def waiting(self) -> list[tuple[TenantId, UUID | None]]:
-        """Return unfinished erasures by tenant; without an id, a corpus that is due."""
+    async def waiting(self) -> list[Waiting]:
+        """Return what is to be done for which tenant, asked for by nobody."""
         rows = await self._database.call_platform("SELECT * FROM work_waiting()")
-        return [(TenantId(row["tenant_id"]), row["erasure_id"]) for row in rows]
+        return [
+            Waiting(TenantId(row["tenant_id"]), row["erasure_id"], row["document_id"])
+            for row in rows
+        ]
 
     async def _sign(self, connection: Connection, erasure: Receipt) -> None:
         now = utc_now()
-        await connection.execute(
+        finished = await connection.fetchval(
             _FINISH, erasure.tenant_id, erasure.erasure_id, now, self._signer.key_id, ""
         )
+        if finished is None:
+            return  # another worker was quicker
         ended = await _read(connection, erasure.tenant_id, erasure.erasure_id)
         await connection.execute(
             "UPDATE erasures SET signature = $3 WHERE tenant_id = $1 AND id = $2",

@@ -137,28 +137,45 @@ BEGIN
 END
 $$;
 
--- Requests that were let in before an erasure and may still write what they have read.
-CREATE FUNCTION requests_before(p_tenant text, p_at timestamptz) RETURNS bigint
+-- Requests that were let in before an erasure and may still write what they have read: of a
+-- document the questions, of a tenant every one.
+CREATE FUNCTION requests_before(p_tenant text, p_at timestamptz, p_what text) RETURNS bigint
 LANGUAGE sql STABLE AS $$
     SELECT count(*) FROM usage_events e
     WHERE e.tenant_id = p_tenant AND e.state = 'reserved' AND e.started_at <= p_at
+      AND (p_what = 'tenant' OR e.operation <> 'ingest')
       AND e.lease_expires_at > clock_timestamp()
 $$;
 
--- Work that waits for nobody's request: versions that are due, erasures that are not finished.
+-- How many days documents are kept after their last change; NULL: until somebody erases them.
+CREATE FUNCTION document_retention_days(p_tenant text) RETURNS integer LANGUAGE sql STABLE AS $$
+    SELECT (coalesce(t.config -> 'document_retention_days', s.config -> 'document_retention_days')
+            ->> 'value')::integer
+    FROM tenants t, system_state s WHERE t.tenant_id = p_tenant
+$$;
+
+-- Work that waits for nobody's request: versions that are due, erasures that are not finished,
+-- documents whose time is over (some at a time; none under legal hold).
 CREATE FUNCTION work_waiting()
-RETURNS TABLE (tenant_id text, erasure_id uuid) LANGUAGE plpgsql AS $$
+RETURNS TABLE (tenant_id text, erasure_id uuid, document_id text) LANGUAGE plpgsql AS $$
 DECLARE
     v_tenant text;
 BEGIN
     FOR v_tenant IN SELECT d.id FROM tenant_directory d LOOP
         PERFORM set_config('app.tenant_id', v_tenant, true);
         RETURN QUERY
-        SELECT c.tenant_id, NULL::uuid FROM corpora c
+        SELECT c.tenant_id, NULL::uuid, NULL::text FROM corpora c
         WHERE c.tenant_id = v_tenant AND c.next_change_at <= clock_timestamp()
         UNION ALL
-        SELECT e.tenant_id, e.id FROM erasures e
+        SELECT e.tenant_id, e.id, NULL FROM erasures e
         WHERE e.tenant_id = v_tenant AND e.state <> 'finished';
+        CONTINUE WHEN document_retention_days(v_tenant) IS NULL
+                      OR legal_hold(v_tenant) IS NOT NULL;
+        RETURN QUERY
+        SELECT d.tenant_id, NULL::uuid, d.document_id FROM documents d
+        WHERE d.tenant_id = v_tenant AND d.updated_at
+              < clock_timestamp() - make_interval(days => document_retention_days(v_tenant))
+        ORDER BY d.updated_at, d.document_id LIMIT 100;
     END LOOP;
     PERFORM set_config('app.tenant_id', '', true);
 END
