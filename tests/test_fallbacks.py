@@ -6,8 +6,9 @@ import pytest
 from pydantic import SecretStr
 
 from compliance_copilot.core.errors import BudgetExhausted
+from compliance_copilot.core.events import Delta
 from compliance_copilot.core.vocabulary import NewDocument, Outcome
-from compliance_copilot.orchestrator import Service
+from compliance_copilot.orchestrator import Call, Service
 from compliance_copilot.settings import Settings
 from compliance_copilot.wiring import open_service
 from tests.conftest import make_customer
@@ -158,3 +159,20 @@ async def test_a_budget_that_does_not_carry_the_worst_case_is_refused_before_any
     use = (await hosted.copilot.limits("acme"))["use"]
     assert use["held_micro_usd_this_month"] == 0
     assert use["settled_micro_usd_this_month"] == round(reply.metadata.cost_usd * 1_000_000)
+
+
+@pytest.mark.parametrize("unsupported", ["drop", "mark"])
+async def test_a_sentence_without_a_quote_is_dropped_or_marked_and_counted_in_streams_too(
+    hosted: Service, standin: RunningProvider, unsupported: str
+) -> None:
+    standin.fault("unsupported")
+    await hosted.config.update_tenant_config("acme", unsupported=unsupported)
+    reply = await hosted.copilot.query("acme", QUESTION, call=Call(fresh=True))
+    stream = hosted.copilot.stream("acme", QUESTION, call=Call(fresh=True))
+    events = [event async for event in stream]
+    streamed = events[-1].reply
+    told = "".join(event.text for event in events if isinstance(event, Delta))
+    assert reply.answer == streamed.answer == told
+    assert ("2099" in told, "[unsupported]" in told) == ((unsupported == "mark"),) * 2
+    for each in (reply, streamed):
+        assert (each.outcome, each.metadata.unsupported_sentences) == (Outcome.PARTIAL, 1)

@@ -1,10 +1,12 @@
 """A document that orders the model about: flagged, held back if wanted, and without effect."""
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
+from benchmarks.injections import run
 from compliance_copilot.core.replies import query_body
 from compliance_copilot.core.vocabulary import NewDocument, QueryReply
 from compliance_copilot.orchestrator import Service
@@ -74,3 +76,9 @@ async def test_a_tenant_may_have_suspicious_sources_held_back(obeying: Service) 
     found = await obeying.copilot.search("acme", QUESTION)
     assert {source.chunk.document_id for source in found.results} == {"clean"}
     assert found.metadata.held_sources == 1
+
+
+async def test_no_attack_changes_fetches_or_shows_anything_foreign(
+    settings: Settings, tmp_path: Path
+) -> None:
+    assert await run(seed=5, count=37, folder=tmp_path, settings=settings)

@@ -149,3 +149,16 @@ def test_planted_unsupported_sentences_are_caught_without_refusing_honest_ones()
     alarms = [miss for miss in misses if not miss.startswith("missed")]
     assert sum(caught.values()) >= 0.95 * sum(total.values()), misses
     assert len(alarms) <= 0.02 * good, alarms
+
+
+def test_an_address_is_told_in_the_documents_words_alone() -> None:
+    found = [source("Incidents are reported at https://acme.test/incidents within a day.")]
+    whole = "Incidents are reported at https://acme.test/incidents within a day."
+    assert check(DraftSentence(whole, (Quote(0, whole),)), found).supported
+    told = check(
+        DraftSentence(
+            "See https://acme.test/incidents now.", (Quote(0, "https://acme.test/incidents"),)
+        ),
+        found,
+    )
+    assert told.reasons == (Reason.ADDRESS,)

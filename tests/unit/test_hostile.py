@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.injections import run
 from compliance_copilot.core.vocabulary import DraftSentence, Quote
 from compliance_copilot.rag.citations import Reason, check
 from compliance_copilot.rag.hostile import clean_text, is_suspicious, safe_text, trusted_passage
@@ -146,9 +145,3 @@ def test_no_tag_image_or_foreign_address_survives(pieces: list[str]) -> None:
     assert "<img" not in shown
     assert not re.search(r"!?\[[^\]]*\]\(", shown)
     assert "http://" not in shown
-
-
-def test_no_attack_text_reaches_a_reader_through_a_model_that_obeys() -> None:
-    _, through, flagged = run(seed=5, count=200)
-    assert through == []
-    assert flagged > 100

@@ -13,7 +13,7 @@ from itertools import pairwise
 from compliance_copilot.core.vocabulary import Chunk, DraftSentence, Quote, ScoredChunk
 from compliance_copilot.rag.analysis import detect_language, is_bigram, term_strings
 from compliance_copilot.rag.claims import Claims, Quantity, claims, negations
-from compliance_copilot.rag.hostile import safe_text, trusted_passage
+from compliance_copilot.rag.hostile import names_address, safe_text, trusted_passage
 from compliance_copilot.rag.matching import find
 from compliance_copilot.rag.sentences import Kind, spans
 
@@ -31,6 +31,7 @@ class Reason(StrEnum):
     MODAL = "modal"
     SCALE = "scale"
     NAME = "name"
+    ADDRESS = "address"
     SUSPICIOUS = "suspicious"
 
 
@@ -155,6 +156,8 @@ def _unsupported(
         return [Reason.SUSPICIOUS]
     if _WORD.findall(text) == _WORD.findall(quoted):
         return []
+    if names_address(text):  # where a reader is sent to is told in the document's words alone
+        return [Reason.ADDRESS]
     around = "\n".join(f"{c.title}\n{c.section or ''}\n{' '.join(c.headings)}" for c in chunks)
     said, carried = claims(text), claims(quoted)
     language = detect_language(f"{quoted}\n{around}")

@@ -11,7 +11,7 @@ from compliance_copilot.core.vocabulary import ScoredChunk
 from compliance_copilot.rag.suspicion import is_suspicious as is_suspicious
 from compliance_copilot.rag.visible import clean_text as clean_text
 
-__all__ = ["clean_text", "is_suspicious", "safe_text", "trusted_passage"]
+__all__ = ["clean_text", "is_suspicious", "names_address", "safe_text", "trusted_passage"]
 
 _IMAGE = re.compile(r"!\[([^\]]*)\](?:\([^)]*\)?|\[[^\]]*\])")
 _LINK = re.compile(r"\[([^\]]*)\]\(\s*<?([^)\s>]*)[^)]*\)?")
@@ -42,6 +42,11 @@ def safe_text(text: str, sources: Sequence[ScoredChunk]) -> str:
         return text
     known = _urls(source.chunk.text for source in sources)
     return _URL.sub(lambda found: found[0] if _bare(found[0]) in known else _REMOVED, text)
+
+
+def names_address(text: str) -> bool:
+    """Tell whether a text names an address that a reader could open."""
+    return bool(_URL.search(text))
 
 
 def _stripped(text: str) -> str:
