@@ -41,6 +41,7 @@ from compliance_copilot.orchestrator.filing import Filing
 from compliance_copilot.orchestrator.reception import Reception
 from compliance_copilot.rag.answers import AnswerStore
 from compliance_copilot.rag.breaker import Breakers
+from compliance_copilot.rag.conversations import Conversations
 from compliance_copilot.rag.documents import DocumentStore
 from compliance_copilot.rag.extraction.pool import Extractor, tesseract_data
 from compliance_copilot.rag.generation import Answerer
@@ -242,6 +243,7 @@ def _assemble(
         reindexing=Reindexing(database, engines.replication, embedder.name),
         documents=DocumentStore(database),
         answers=AnswerStore(database),
+        conversations=Conversations(database),
         watch=Watch(),
         cache=QueryCache(CacheLimits(settings.query_cache_megabytes * 2**20)),
         usage=UsageLedger(database),

@@ -237,6 +237,11 @@ class Answers:
         return None
 
 
+class Conversations:
+    async def forget(self, tenant_id: str, conversation_id: str) -> None:
+        return None
+
+
 class Usage:
     async def list(self, tenant_id: str, **window: Any) -> tuple[list[Any], str | None]:
         return [], None
@@ -258,6 +263,7 @@ class Copilot:
     def __init__(self) -> None:
         self.documents, self.usage, self.statements = Documents(), Usage(), MonthlyStatements()
         self.answers = Answers()
+        self.conversations = Conversations()
         self.calls: list[tuple[Any, ...]] = []
         self.fault: BaseException | None = None
         self.reply: Any = None

@@ -18,9 +18,10 @@ PLACES = {
     "key_id": str(UUID(int=1)),
     "request_id": str(UUID(int=2)),
     "provider": "openai",
+    "conversation_id": "a-conversation",
     "erasure_id": str(UUID(int=3)),
 }
-CONTENT = ("/query", "/search", "/ingest", "/documents", "/answers", "/erasures")
+CONTENT = ("/query", "/search", "/ingest", "/documents", "/answers", "/conversations", "/erasures")
 
 
 def operations() -> Iterator[tuple[str, str, Any]]:

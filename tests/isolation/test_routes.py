@@ -62,6 +62,7 @@ def own_names(tenant_id: str) -> dict[str, str]:
         "job_id": str(uuid4()),
         "request_id": str(uuid4()),
         "provider": "openai",
+        "conversation_id": "a-conversation",
     }
 
 
@@ -260,7 +261,9 @@ async def test_another_tenants_object_and_an_unknown_one_are_answered_alike(worl
 async def test_the_platform_key_reads_no_tenants_content(world: World) -> None:
     operator = {"X-API-Key": ADMIN_KEY}
     for method, path, _ in routes(world):
-        if path in {"/query", "/search", "/ingest"} or path.startswith(("/documents", "/answers")):
+        if path in {"/query", "/search", "/ingest"} or path.startswith(
+            ("/documents", "/answers", "/conversations")
+        ):
             reply = await call(world, method, path, operator, **own_names("alpha"))
             assert reply.status_code == 403, f"{method} {path}"
     assert (await world.client.get("/tenants", headers=operator)).status_code == 200

@@ -165,4 +165,5 @@ def _metadata(metadata: ReplyMetadata) -> Mapping[str, Any]:
         "steps": list(metadata.steps),
         "unsupported_sentences": metadata.unsupported_sentences,
         "held_sources": metadata.held_sources,
+        "standalone_question": metadata.standalone_question,
     }

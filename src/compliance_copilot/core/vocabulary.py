@@ -290,6 +290,7 @@ class ReplyMetadata:
     steps: Sequence[Mapping[str, Any]] = ()
     unsupported_sentences: int = 0
     held_sources: int = 0
+    standalone_question: str | None = None
     quota: int | None = None
     remaining: int | None = None
     reset_seconds: int | None = None

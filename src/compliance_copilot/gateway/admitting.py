@@ -48,9 +48,16 @@ def request_id_of(request: Request) -> UUID:
     return request_id
 
 
-def call_of(request: Request, caller: Caller, claim: IdempotencyClaim | None = None) -> Call:
+def call_of(
+    request: Request,
+    caller: Caller,
+    claim: IdempotencyClaim | None = None,
+    conversation_id: str | None = None,
+) -> Call:
     """Return who calls and under which ids."""
-    return Call(caller.principal, claim, request_id_of(request), _no_store(request))
+    return Call(
+        caller.principal, claim, request_id_of(request), _no_store(request), conversation_id
+    )
 
 
 def _no_store(request: Request) -> bool:

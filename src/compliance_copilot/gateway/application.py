@@ -22,6 +22,7 @@ from compliance_copilot.gateway.routes import (
     answers,
     audit,
     configuration,
+    conversations,
     documents,
     erasures,
     files,
@@ -42,6 +43,7 @@ ROUTERS = tuple(
     for module in (
         query,
         answers,
+        conversations,
         ingest,
         sync,
         files,

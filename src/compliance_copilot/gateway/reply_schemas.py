@@ -136,6 +136,7 @@ class ReplyMetadataBody(BaseModel):
     steps: list[dict[str, Any]] = Field(default_factory=list)
     unsupported_sentences: int = 0
     held_sources: int = 0
+    standalone_question: str | None = None
 
 
 class QueryReplyBody(BaseModel):

@@ -23,7 +23,7 @@ LARGEST_TEXT_BYTES = 2_000_000
 LARGEST_METADATA = 32_000
 DEEPEST_METADATA = 8
 _LARGEST_INTEGER = 2**53 - 1
-_NOT_CONFIGURED = {"tenant_id", "query", "filters", "as_of", "explain", "stream"}
+_NOT_CONFIGURED = {"tenant_id", "query", "conversation_id", "filters", "as_of", "explain", "stream"}
 
 
 def _without_default(schema: dict[str, Any]) -> None:
@@ -109,6 +109,7 @@ Share = Annotated[float, Field(strict=True, ge=0.0, le=1.0, allow_inf_nan=False)
 Flag = Annotated[bool, Field(strict=True)]
 Count = Annotated[int, Field(strict=True, ge=0, le=2_147_483_647), BeforeValidator(_whole)]
 Bytes = Annotated[int, Field(strict=True, ge=0, le=_LARGEST_INTEGER), BeforeValidator(_whole)]
+ConversationId = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_.:-]{1,100}$")]
 Metadata = Annotated[dict[str, Any], AfterValidator(_flat_enough)]
 SourcePath = Annotated[
     str,
@@ -185,6 +186,9 @@ class QueryRequest(_Question):
     model_config = SearchRequest.model_config
 
     stream: Flag = Field(default=False, description="Answer by server-sent events.")
+    conversation_id: ConversationId | None = Field(
+        default=None, description="Of your choice; a follow-up leans on the question before it."
+    )
 
 
 class DocumentBody(Body):

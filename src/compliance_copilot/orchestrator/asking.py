@@ -3,7 +3,7 @@
 Streamed or not, this is the one way; a stream is somebody who listens (`tell`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compliance_copilot.billing.metering import Meter
 from compliance_copilot.core.errors import InvalidRequest
@@ -29,6 +29,13 @@ class Question:
 
     text: str
     narrowing: Narrowing = EVERYTHING
+    rewritten: bool = False
+    """It was a follow-up, and `text` is what it was made into."""
+
+    @property
+    def standalone(self) -> str | None:
+        """What the reply tells of a follow-up."""
+        return self.text if self.rewritten else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,11 @@ class Asking:
         tell(Done(reply))
         return reply
 
+    async def standing(self, permit: Permit, question: Question, conversation_id: str) -> Question:
+        """Return the question of a conversation so that it stands alone."""
+        text = await self.rooms.conversations.follow(permit, conversation_id, question.text)
+        return replace(question, text=text, rewritten=text != question.text)
+
     async def found(
         self, permit: Permit, question: Question, meter: Meter, *, explain: bool = False
     ) -> Retrieved:
@@ -92,6 +104,8 @@ class Asking:
         )
         settlement = attempts.last(answered.answer.outcome.value)
         reply = query_reply(permit, answered, meter, settlement, found)
+        told = replace(reply.metadata, standalone_question=question.standalone)
+        reply = replace(reply, metadata=told)
         await meter.settle(settlement, reply=query_body(reply))
         return reply
 

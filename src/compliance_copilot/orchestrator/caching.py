@@ -35,13 +35,13 @@ class Caching:
         while True:
             kept = self.rooms.cache.get(key)
             if kept is not None:
-                return await _hit(permit, kept, meter, tell)
+                return await _hit(permit, _of(question, kept), meter, tell)
             flight = self.rooms.cache.flight(key)
             if flight is None:
                 return await self._lead(key, permit, question, meter, tell)
             await flight.landed.wait()
             if flight.reply is not None:
-                return await _hit(permit, flight.reply, meter, tell)
+                return await _hit(permit, _of(question, flight.reply), meter, tell)
 
     async def _lead(
         self, key: CacheKey, permit: Permit, question: Question, meter: Meter, tell: Tell
@@ -73,6 +73,11 @@ def cache_key(permit: Permit, question: Question) -> CacheKey:
         question=normalized(question.text),
         narrowing=question.narrowing,
     )
+
+
+def _of(question: Question, kept: QueryReply) -> QueryReply:
+    """Return a kept reply as one to this question, which may have been a follow-up."""
+    return replace(kept, metadata=replace(kept.metadata, standalone_question=question.standalone))
 
 
 async def _hit(permit: Permit, kept: QueryReply, meter: Meter, tell: Tell) -> QueryReply:

@@ -32,6 +32,7 @@ from compliance_copilot.orchestrator.rooms import NOBODY, Call, Rooms, Timeouts
 from compliance_copilot.orchestrator.streaming import Streams
 from compliance_copilot.rag.answers import AnswerStore
 from compliance_copilot.rag.breaker import Breakers
+from compliance_copilot.rag.conversations import Conversations
 from compliance_copilot.rag.documents import DocumentStore
 from compliance_copilot.rag.filter_language import EVERYTHING, Narrowing
 from compliance_copilot.rag.quotas import Quotas
@@ -66,6 +67,11 @@ class ComplianceCopilotSaaS:
     def answers(self) -> AnswerStore:
         """The tenants' kept answers."""
         return self._rooms.answers
+
+    @property
+    def conversations(self) -> Conversations:
+        """The tenants' conversations."""
+        return self._rooms.conversations
 
     @property
     def usage(self) -> UsageLedger:
@@ -140,6 +146,8 @@ class ComplianceCopilotSaaS:
             if isinstance(permit, Replay):
                 return permit
             async with self._reception.metered(permit) as meter:
+                if call.conversation_id:
+                    question = await self._asking.standing(permit, question, call.conversation_id)
                 fresh = call.fresh
                 return await self._caching.answer(permit, question, meter, tell, fresh=fresh)
 

@@ -9,6 +9,7 @@ from compliance_copilot.billing.metering import Metering
 from compliance_copilot.billing.statements import Statements
 from compliance_copilot.core.vocabulary import IdempotencyClaim, Operation, Principal
 from compliance_copilot.rag.answers import AnswerStore
+from compliance_copilot.rag.conversations import Conversations
 from compliance_copilot.rag.documents import DocumentStore
 from compliance_copilot.rag.generation import Answerer
 from compliance_copilot.rag.holding import Watch
@@ -45,6 +46,7 @@ class Rooms:
     retriever: Retriever
     answerer: Answerer
     answers: AnswerStore
+    conversations: Conversations
     cache: QueryCache
     watch: Watch
     ingestion: Ingestion
@@ -74,6 +76,7 @@ class Call:
     request_id: UUID | None = None
     fresh: bool = False
     """Go round the query cache in both directions (`Cache-Control: no-store`)."""
+    conversation_id: str | None = None
 
 
 NOBODY = Call()

@@ -48,7 +48,7 @@ async def query(
     asked: Any = {
         "override_config": body.overrides(),
         "narrowing": body.narrowing,
-        "call": call_of(request, caller, claim),
+        "call": call_of(request, caller, claim, body.conversation_id),
     }
     with working(request, caller, Operation.QUERY, body.tenant_id) as service:
         copilot = service.copilot

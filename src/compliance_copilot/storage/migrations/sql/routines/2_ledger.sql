@@ -56,6 +56,8 @@ BEGIN
       AND w.starts_at < clock_timestamp() - CASE WHEN w.width_seconds = 1 THEN interval '3 minutes'
                                                  ELSE interval '2 hours' END;
     PERFORM forget_replies(p_tenant);
+    DELETE FROM conversation_turns c
+    WHERE c.tenant_id = p_tenant AND c.expires_at <= clock_timestamp();
     IF v_ended IS NULL THEN RETURN 0; END IF;
     PERFORM count_in_hour(p_tenant, e.request_id, e.attempt, 1)
     FROM unnest(v_ended) e ORDER BY e.started_at;
