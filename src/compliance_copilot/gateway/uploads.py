@@ -41,38 +41,40 @@ async def uploaded(request: Request) -> AsyncIterator[list[NewFile]]:
     if kind != "multipart/form-data":
         raise UnsupportedMedia("The body has to be multipart/form-data with the field `files`.")
     with TemporaryDirectory(prefix="upload-") as folder:
-        form = await _form(request)
-        try:
-            files = await asyncio.to_thread(_saved, _parts(form), Path(folder))
-        finally:
-            await form.close()
+        async with _parsed(request) as parts:
+            files = await asyncio.to_thread(_saved, parts, Path(folder))
         yield files
 
 
-async def _form(request: Request) -> FormData:
+@asynccontextmanager
+async def _parsed(request: Request) -> AsyncIterator[list[UploadFile]]:
     parser = MultiPartParser(
         request.headers,
         _bounded(request),
         max_files=MOST_UPLOADED_FILES,
         max_fields=_MOST_FIELDS,
     )
+    begun = parser._files_to_close_on_error  # which it does for errors of its own only
     try:
         async with asyncio.timeout(_UPLOAD_SECONDS):
-            return await parser.parse()
-    except BaseException as error:  # noqa: BLE001 - raised again
-        for file in parser._files_to_close_on_error:  # it closes them for its own errors only
-            file.close()
+            form = await parser.parse()
+        parts = _parts(form)
+        if len(parts) < len(begun):
+            raise MalformedRequest("The form ends before its last file does.", field="body")
+        yield parts
+    except (MultiPartException, KeyError, TimeoutError) as error:
         raise _told(error) from None
+    finally:
+        for file in begun:
+            file.close()
 
 
-def _told(error: BaseException) -> BaseException:
+def _told(error: Exception) -> Exception:
     if isinstance(error, MultiPartException):
         return MalformedRequest(f"The form cannot be read: {error.message}", field="body")
     if isinstance(error, KeyError):
         return MalformedRequest("The form's boundary is missing.", field="body")
-    if isinstance(error, TimeoutError):
-        return RequestTimeout("The files did not arrive in time.")
-    return error
+    return RequestTimeout("The files did not arrive in time.")
 
 
 async def _bounded(request: Request) -> AsyncGenerator[bytes, None]:

@@ -4,13 +4,16 @@ The corpus row of the tenant is locked first, so ingests of one tenant follow on
 those of different tenants do not meet. Everything below it is in the same transaction.
 """
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.vocabulary import IngestedDocument, Source, TenantId
@@ -31,7 +34,11 @@ from compliance_copilot.rag.statistics import (
 from compliance_copilot.rag.versions import note_sources, present, unchanged
 from compliance_copilot.storage.audit import AuditEntry, append
 from compliance_copilot.storage.database import Connection, Database, Row
-from compliance_copilot.storage.vectors import encode_dense, encode_sparse
+from compliance_copilot.storage.vectors import encode_dense, encode_sparse_arrays
+
+_SLICE_CHUNKS = 256
+"""Rows of one statement: while it is prepared, no question waits for long."""
+_VectorRow: TypeAlias = tuple[UUID, NDArray[np.float32], Mapping[int, int], int]
 
 _UPSERT_DOCUMENTS = """
     INSERT INTO documents AS d (tenant_id, document_id, title, metadata, current_version)
@@ -244,21 +251,18 @@ class _Storing:
             for d in changed
             for ordinal, (chunk_id, span) in enumerate(zip(d.chunk_ids, d.spans, strict=True))
         ]
-        columns = [list(column) for column in zip(*rows, strict=True)] or [[]] * 9
-        await self._connection.execute(_INSERT_CHUNKS, self._tenant_id, *columns)
+        for at in range(0, len(rows), _SLICE_CHUNKS):
+            columns = map(list, zip(*rows[at : at + _SLICE_CHUNKS], strict=True))
+            await self._connection.execute(_INSERT_CHUNKS, self._tenant_id, *columns)
 
     async def _write_vectors(self, changed: Sequence[PreparedDocument], pinned: float) -> None:
-        sparse = [encode_sparse(w) for d in changed for w in weights_of(d, pinned)]
         ids = [chunk_id for d in changed for chunk_id in d.chunk_ids]
         written = await self._taken_back(ids, pinned)
-        await self._connection.execute(
-            _INSERT_VECTORS,
-            self._tenant_id,
-            ids,
-            [encode_dense(vector) for d in changed for vector in d.vectors],
-            sparse,
-            [length for d in changed for length in d.lengths],
-        )
+        rows = [row for d in changed for row in _vector_rows(d)]
+        for at in range(0, len(rows), _SLICE_CHUNKS):
+            part = rows[at : at + _SLICE_CHUNKS]
+            columns = await asyncio.to_thread(_wire_columns, part, pinned)
+            await self._connection.execute(_INSERT_VECTORS, self._tenant_id, *columns)
         if written:
             open_ended = await self._connection.fetch(_OPEN_ENDED, self._tenant_id, written)
             ids = [row["chunk_id"] for row in open_ended]
@@ -282,6 +286,28 @@ async def put_in_order(
 
 def _same(row: Row | None, document: PreparedDocument) -> bool:
     return row is not None and row["content_hash"] == document.content_hash
+
+
+def _vector_rows(document: PreparedDocument) -> Iterator[_VectorRow]:
+    yield from zip(
+        document.chunk_ids, document.vectors, document.terms, document.lengths, strict=True
+    )
+
+
+def _wire_columns(
+    rows: Sequence[_VectorRow], pinned: float
+) -> tuple[list[UUID], list[bytes], list[bytes], list[int]]:
+    """Return the columns of chunks' vectors as the database takes them."""
+    ids, dense, terms, lengths = zip(*rows, strict=True)
+    sparse = [_wire(t, n, pinned) for t, n in zip(terms, lengths, strict=True)]
+    return list(ids), [encode_dense(vector) for vector in dense], sparse, list(lengths)
+
+
+def _wire(terms: Mapping[int, int], length: int, pinned: float) -> bytes:
+    ids = np.fromiter(terms.keys(), dtype=np.int64, count=len(terms))
+    counts = np.fromiter(terms.values(), dtype=np.int64, count=len(terms))
+    weights = bm25.document_weights_of(counts, length=length, average_length=pinned)
+    return encode_sparse_arrays(ids, weights)
 
 
 def weights_of(document: PreparedDocument, pinned: float) -> list[dict[int, float]]:

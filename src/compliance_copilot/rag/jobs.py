@@ -20,7 +20,8 @@ from compliance_copilot.storage.database import Connection, Database, Row
 
 MOST_TRIES = 3
 _BATCH_FILES = 16
-_BATCH_BYTES = 4 * 2**20
+_BATCH_BYTES = 2**20
+_TRANSFER_BYTES = 4 * 2**20
 _PART_BYTES = 2**20
 _OPEN = ("queued", "running")
 _WAITING = """
@@ -292,7 +293,7 @@ async def _keep_bytes(
     for place, file in enumerate(files):
         for part, piece in enumerate(_parts(file)):
             waiting.append((place, part, piece))
-            if sum(len(entry[2]) for entry in waiting) >= _BATCH_BYTES:
+            if sum(len(entry[2]) for entry in waiting) >= _TRANSFER_BYTES:
                 await connection.execute(_INSERT_PARTS, tenant_id, job_id, *_columns(waiting))
                 waiting = []
     if waiting:

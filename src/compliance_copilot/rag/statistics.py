@@ -5,6 +5,7 @@ follow one another, and brings into force what is due. The numbers are a functio
 force alone; nothing remembers how the corpus came about.
 """
 
+import asyncio
 import math
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -132,7 +133,7 @@ async def reweigh(connection: Connection, corpus: Corpus, step: Step) -> Corpus:
     if pinned == corpus.pinned_length:
         return corpus
     rows = await connection.fetch(_ALL_WEIGHTS, corpus.tenant_id)
-    sparse = [encode_sparse(_reweighed(row, corpus.pinned_length, pinned)) for row in rows]
+    sparse = await asyncio.to_thread(_all_reweighed, rows, corpus.pinned_length, pinned)
     ids = [row["chunk_id"] for row in rows]
     await connection.execute(_REWEIGH, corpus.tenant_id, ids, sparse)
     return replace(corpus, pinned_length=pinned)
@@ -140,15 +141,8 @@ async def reweigh(connection: Connection, corpus: Corpus, step: Step) -> Corpus:
 
 async def move(connection: Connection, corpus: Corpus, step: Step) -> Corpus:
     """Count the step and give the corpus its next version; it was reweighed before."""
-    terms: Counter[int] = Counter()
-    for chunk in step.came:
-        terms.update(chunk.terms)
-    for chunk in step.went:
-        terms.subtract(chunk.terms)
-    moved = {term: count for term, count in terms.items() if count}
-    await connection.execute(
-        _COUNT_TERMS, corpus.tenant_id, list(moved.keys()), list(moved.values())
-    )
+    terms, steps = await asyncio.to_thread(_net_steps, step)
+    await connection.execute(_COUNT_TERMS, corpus.tenant_id, terms, steps)
     row = await connection.fetchrow(
         _MOVE,
         corpus.tenant_id,
@@ -161,6 +155,21 @@ async def move(connection: Connection, corpus: Corpus, step: Step) -> Corpus:
         corpus.now,
     )
     return _corpus(row, corpus.now)
+
+
+def _net_steps(step: Step) -> tuple[list[int], list[int]]:
+    """Return the terms whose document frequency changes, and by how much."""
+    terms: Counter[int] = Counter()
+    for chunk in step.came:
+        terms.update(chunk.terms)
+    for chunk in step.went:
+        terms.subtract(chunk.terms)
+    moved = {term: count for term, count in terms.items() if count}
+    return list(moved.keys()), list(moved.values())
+
+
+def _all_reweighed(rows: Sequence[Row], old: float, new: float) -> list[bytes]:
+    return [encode_sparse(_reweighed(row, old, new)) for row in rows]
 
 
 def counted(row: Row) -> Counted:

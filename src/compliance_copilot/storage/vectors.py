@@ -31,6 +31,11 @@ def encode_sparse(weights: Mapping[int, float]) -> bytes:
     """Return the wire form of weights by term id (1-based, at most 1e9)."""
     indices = np.fromiter(weights.keys(), dtype=np.int64, count=len(weights))
     values = np.fromiter(weights.values(), dtype=np.float32, count=len(weights))
+    return encode_sparse_arrays(indices, values)
+
+
+def encode_sparse_arrays(indices: NDArray[np.int64], values: NDArray[np.floating[Any]]) -> bytes:
+    """Return the wire form of weights `values` at term ids `indices`, in any order."""
     order = np.argsort(indices)
     head = struct.pack(">iii", SPARSE_DIMENSIONS, len(indices), 0)
     wire_indices = (indices[order] - 1).astype(">i4").tobytes()

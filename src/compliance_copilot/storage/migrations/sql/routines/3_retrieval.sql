@@ -222,15 +222,22 @@ BEGIN
 END
 $$;
 
--- Adds (or with a negative step takes away) one chunk's worth of document frequencies.
+-- Adds (or with a negative step takes away) document frequencies; each term once. The caller holds
+-- the tenant's corpus row, so nobody else inserts what is missing here.
 CREATE FUNCTION count_terms(p_tenant text, p_terms integer[], p_steps integer[])
 RETURNS void LANGUAGE sql AS $$
-    INSERT INTO term_statistics AS s (tenant_id, term_id, document_frequency)
-    SELECT p_tenant, u.term_id, u.step FROM unnest(p_terms, p_steps) AS u (term_id, step)
-    ORDER BY u.term_id
-    ON CONFLICT (tenant_id, term_id)
-    DO UPDATE SET document_frequency = s.document_frequency + excluded.document_frequency;
+    WITH moved AS (
+        SELECT u.term_id, u.step FROM unnest(p_terms, p_steps) AS u (term_id, step)),
+    known AS (
+        UPDATE term_statistics s SET document_frequency = s.document_frequency + m.step
+        FROM moved m WHERE s.tenant_id = p_tenant AND s.term_id = m.term_id
+        RETURNING s.term_id)
+    INSERT INTO term_statistics (tenant_id, term_id, document_frequency)
+    SELECT p_tenant, m.term_id, m.step FROM moved m
+    WHERE NOT EXISTS (SELECT FROM known k WHERE k.term_id = m.term_id)
+    ORDER BY m.term_id;
     -- A term that no chunk has any more is forgotten: it tells of what was erased.
     DELETE FROM term_statistics s
-    WHERE s.tenant_id = p_tenant AND s.term_id = ANY (p_terms) AND s.document_frequency = 0
+    WHERE s.tenant_id = p_tenant AND s.document_frequency = 0 AND s.term_id = ANY (ARRAY(
+        SELECT u.term_id FROM unnest(p_terms, p_steps) AS u (term_id, step) WHERE u.step < 0))
 $$;
