@@ -282,6 +282,7 @@ def _assemble(
         status=Readying(settings, database, embedder, rooms.answerer.breakers, engines.hosted).look,
         skipped=skipped,
         crowded=database.is_crowded,
+        queueing=database.is_queueing,
     )
 
 

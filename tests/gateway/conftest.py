@@ -355,12 +355,16 @@ class Service:
     readiness: str = "ready"
     skip_reason: str | None = None
     crowd: bool = False
+    queue: bool = False
 
     async def status(self) -> Readiness:
         return Readiness(self.readiness, {"database": Component(self.readiness)})
 
     def crowded(self) -> bool:
         return self.crowd
+
+    def queueing(self) -> bool:
+        return self.queue
 
     def skipped(self, operation: Operation) -> str | None:
         return self.skip_reason

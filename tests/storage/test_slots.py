@@ -68,3 +68,25 @@ async def test_those_who_wait_for_a_connection_are_a_crowd_and_those_for_their_s
     release.set()
     await asyncio.gather(*of_one, *of_many)
     assert not database.is_crowded()
+
+
+async def test_those_who_wait_behind_their_own_tenant_are_a_queue(database: Database) -> None:
+    release, held = asyncio.Event(), 0
+
+    async def hold() -> None:
+        nonlocal held
+        async with database.transaction(NOISY):
+            held += 1
+            await release.wait()
+
+    few = [asyncio.create_task(hold()) for _ in range(6)]
+    while held < 2:  # noqa: ASYNC110 - two tasks move it
+        await asyncio.sleep(0.01)
+    assert not database.is_queueing()
+    many = [asyncio.create_task(hold()) for _ in range(6)]
+    await asyncio.sleep(0.01)
+    assert database.is_queueing()
+    assert not database.is_crowded()
+    release.set()
+    await asyncio.gather(*few, *many)
+    assert not database.is_queueing()

@@ -14,9 +14,10 @@ from starlette.responses import Response
 
 from compliance_copilot.core.errors import CopilotError
 from compliance_copilot.gateway import problems
+from compliance_copilot.gateway.crowd import Crowd, Queues
 from compliance_copilot.gateway.documentation import add_docs
 from compliance_copilot.gateway.draining import noticing
-from compliance_copilot.gateway.guards import Crowd, Patience
+from compliance_copilot.gateway.guards import Patience
 from compliance_copilot.gateway.middleware import Door
 from compliance_copilot.gateway.routes import (
     answers,
@@ -92,7 +93,9 @@ def build_application(
     app.add_middleware(Patience)
     app.add_middleware(Door)
     app.add_middleware(
-        Crowd, most=lambda: gateway.deployment.most_in_flight, crowded=gateway.is_crowded
+        Crowd,
+        most=lambda: gateway.deployment.most_in_flight,
+        queues=Queues(gateway.is_queueing, gateway.is_crowded),
     )
     return app
 

@@ -49,6 +49,10 @@ class Gateway:
         """Tell whether too many requests wait for the database."""
         return self.service is not None and self.service.crowded()
 
+    def is_queueing(self) -> bool:
+        """Tell whether too many wait for the database or for their tenant's part of it."""
+        return self.service is not None and self.service.queueing()
+
     def check(self) -> None:
         """Ask for the deployment now: a bad setting is told before anything is opened."""
         _ = self.deployment

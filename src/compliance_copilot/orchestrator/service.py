@@ -30,3 +30,4 @@ class Service:
     status: Callable[[], Awaitable[Readiness]]
     skipped: Callable[[Operation], str | None]
     crowded: Callable[[], bool]
+    queueing: Callable[[], bool]

@@ -169,6 +169,11 @@ class Database:
         """
         return self._waiting >= _CROWD * int(self._pool.get_max_size())
 
+    def is_queueing(self) -> bool:
+        """Tell whether as many wait, for a connection or for a slot of their own tenant."""
+        waiting = self._waiting + self._slots.waiting
+        return waiting >= _CROWD * int(self._pool.get_max_size())
+
     @asynccontextmanager
     async def own_connection(self) -> AsyncIterator[Connection]:
         """Open a connection outside of the pool and of any tenant, for one who listens on it."""

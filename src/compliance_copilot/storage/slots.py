@@ -12,6 +12,7 @@ class Slots:
 
     def __init__(self, most: int) -> None:
         self._most = most
+        self.waiting = 0
         self._rooms: dict[TenantId, tuple[asyncio.Semaphore, int]] = {}
 
     @asynccontextmanager
@@ -20,8 +21,15 @@ class Slots:
         room, users = self._rooms.get(tenant_id, (asyncio.Semaphore(self._most), 0))
         self._rooms[tenant_id] = (room, users + 1)
         try:
-            async with room:
+            self.waiting += 1
+            try:
+                await room.acquire()
+            finally:
+                self.waiting -= 1
+            try:
                 yield
+            finally:
+                room.release()
         finally:
             room, users = self._rooms[tenant_id]
             if users == 1:

@@ -1,0 +1,196 @@
+"""Overload is shed at the door, before anything is parsed or looked up. Raw ASGI.
+
+Two things tell it: the event loop is late, or many wait for the database. Work of this process
+makes them so; a request that waits for a hosted model, a reader or a slow sender does not. At
+first those are refused who hold more than a share, so that a quiet caller gets in beside one that
+floods; when it is far too much, everybody. As in CoDel (Nichols & Jacobson 2012) a late moment is
+a burst, and a delay that stands is a queue.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from compliance_copilot.core.clock import new_id
+from compliance_copilot.gateway.middleware import dress
+from compliance_copilot.gateway.problems import problem_of
+from compliance_copilot.telemetry import metrics
+
+ALWAYS_SERVED = frozenset({"/health", "/ready", "/metrics"})
+TICK_SECONDS = 0.01
+LATE_SECONDS, FAR_TOO_LATE_SECONDS = 0.05, 0.25
+STANDING_TICKS = 5
+_RETRY_AFTER_SECONDS = 1
+
+
+class Standing:
+    """Tells a delay that stands from one that passes: so many late ticks more than prompt ones."""
+
+    def __init__(self, most_seconds: float) -> None:
+        self._most_seconds = most_seconds
+        self._late = 0
+
+    def note(self, late_seconds: float) -> None:
+        """Take the next measurement."""
+        step = 1 if late_seconds > self._most_seconds else -1
+        self._late = min(STANDING_TICKS, max(0, self._late + step))
+
+    @property
+    def stands(self) -> bool:
+        """Whether the delay stands; near its bound each tick decides anew."""
+        return self._late == STANDING_TICKS
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of it is left."""
+        return self._late == 0
+
+
+class Lateness:
+    """How late the event loop calls what is due, measured while somebody is inside."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._due = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.late = Standing(LATE_SECONDS)
+        self.far_too_late = Standing(FAR_TOO_LATE_SECONDS)
+
+    def watch(self, busy: Callable[[], bool]) -> None:
+        """Measure from now on, until nobody is `busy` and no delay is left."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop = loop
+            self._next(busy)
+
+    def _next(self, busy: Callable[[], bool]) -> None:
+        self._due = self._clock() + TICK_SECONDS
+        asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick, busy)
+
+    def _tick(self, busy: Callable[[], bool]) -> None:
+        self.note(self._clock() - self._due)
+        if busy() or not self.late.is_over:
+            self._next(busy)
+        else:
+            self._loop = None
+
+    def note(self, late_seconds: float) -> None:
+        """Take a measurement."""
+        self.late.note(late_seconds)
+        self.far_too_late.note(late_seconds)
+
+
+class Shares:
+    """Who is inside how often, by the key that was presented; who is gone is not kept."""
+
+    def __init__(self) -> None:
+        self._held: dict[bytes, int] = {}
+        self.inside = 0
+
+    def enter(self, caller: bytes) -> None:
+        """Count one in."""
+        self.inside += 1
+        self._held[caller] = self._held.get(caller, 0) + 1
+
+    def leave(self, caller: bytes) -> None:
+        """Count one out."""
+        self.inside -= 1
+        self._held[caller] -= 1
+        if not self._held[caller]:
+            del self._held[caller]
+
+    def holds_much(self, caller: bytes) -> bool:
+        """Tell whether a caller has half of what the callers inside have on average, or more.
+
+        Whoever is not inside holds nothing: a quiet one is let in beside any that floods.
+        """
+        held = self._held.get(caller, 0)
+        return held > 0 and 2 * held * len(self._held) >= self.inside
+
+    def holds_half(self, caller: bytes, most: int) -> bool:
+        """Tell whether a caller has half of all places, which is the most for one."""
+        return 2 * self._held.get(caller, 0) >= max(2, most)
+
+
+@dataclass(frozen=True, slots=True)
+class Queues:
+    """Who waits for the database: many behind their own tenant's, or many behind everybody's."""
+
+    long: Callable[[], bool]
+    far_too_long: Callable[[], bool]
+
+
+class Crowd:
+    """Lets in what can be served in time; the rest get 503 and `Retry-After`.
+
+    Who is sent away costs a fraction of a request, so that those inside are served at full speed.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        most: Callable[[], int],
+        queues: Queues,
+        lateness: Lateness | None = None,
+    ) -> None:
+        self._app = app
+        self._most = most
+        self._queues = queues
+        self._lateness = lateness or Lateness()
+        self._shares = Shares()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve, or send away."""
+        if scope["type"] != "http" or scope["path"] in ALWAYS_SERVED:
+            await self._app(scope, receive, send)
+            return
+        caller = _caller(scope)
+        if self._refuses(caller):
+            await _turn_away(scope, receive, send)
+            return
+        self._shares.enter(caller)
+        self._lateness.watch(self._is_busy)
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._shares.leave(caller)
+
+    def _refuses(self, caller: bytes) -> bool:
+        shares, lateness, most = self._shares, self._lateness, self._most()
+        if shares.inside >= most or shares.holds_half(caller, most):
+            return True
+        if lateness.far_too_late.stands or self._queues.far_too_long():
+            return True
+        return shares.holds_much(caller) and (lateness.late.stands or self._queues.long())
+
+    def _is_busy(self) -> bool:
+        return self._shares.inside > 0
+
+
+def _caller(scope: Scope) -> bytes:
+    """Return what stands for a caller before anybody is looked up: the key, true or not."""
+    for name, value in scope["headers"]:
+        if name in (b"authorization", b"x-api-key"):
+            key: bytes = value
+            return key
+    return b""
+
+
+async def _turn_away(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer without the door's span and log line: at such times they are what is too much."""
+    request_id = str(new_id())
+    scope.setdefault("state", {})["request_id"] = request_id
+    facts = {"retry_after_seconds": _RETRY_AFTER_SECONDS}
+    reply = problem_of(Request(scope), "overloaded", "", facts)
+    metrics.HTTP_REQUESTS.labels("_OTHER", "unmatched", str(reply.status_code)).inc()
+
+    async def send_dressed(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            dress(message, scope["path"], request_id)
+        await send(message)
+
+    await reply(scope, receive, send_dressed)
