@@ -36,6 +36,7 @@ from compliance_copilot.core.vocabulary import (
 from compliance_copilot.gateway.application import build_application
 from compliance_copilot.gateway.state import Deployment
 from compliance_copilot.orchestrator import Call
+from compliance_copilot.rag.jobs import Job, Progress
 from compliance_copilot.rag.mirroring import Difference
 from compliance_copilot.tenancy.erasures import Receipt
 from compliance_copilot.tenancy.keys import (
@@ -343,6 +344,26 @@ def receipt(tenant_id: str, what: str, subject: str) -> Receipt:
     return Receipt(new_id(), who, what, subject, "key", THEN, THEN, "finished", {}, {}, "k", "s")
 
 
+class Jobs:
+    async def require(self, tenant_id: str, job_id: UUID) -> Job:
+        progress = Progress(1, 1, 3, None, 0.0)
+        told = {"name": "a.txt", "state": "succeeded", "chunks": 3, "size_bytes": 8}
+        return Job(job_id, "succeeded", THEN, progress, [told])
+
+    async def cancel(self, tenant_id: str, job_id: UUID) -> Job:
+        return await self.require(tenant_id, job_id)
+
+    async def list(self, tenant_id: str, *, before: UUID | None, limit: int) -> list[Job]:
+        return [await self.require(tenant_id, UUID(int=n)) for n in range(5, 0, -1)][:limit]
+
+
+class Filing:
+    jobs = Jobs()
+
+    async def accept(self, tenant_id: str, files: Any, *, call: Call) -> UUID:
+        return new_id()
+
+
 @dataclass
 class Service:
     copilot: Copilot = field(default_factory=Copilot)
@@ -352,6 +373,7 @@ class Service:
     config: Config = field(default_factory=Config)
     audit: Audit = field(default_factory=Audit)
     erasing: Erasing = field(default_factory=Erasing)
+    filing: Filing = field(default_factory=Filing)
     readiness: str = "ready"
     skip_reason: str | None = None
     crowd: bool = False

@@ -20,8 +20,18 @@ PLACES = {
     "provider": "openai",
     "conversation_id": "a-conversation",
     "erasure_id": str(UUID(int=3)),
+    "job_id": str(UUID(int=4)),
 }
-CONTENT = ("/query", "/search", "/ingest", "/documents", "/answers", "/conversations", "/erasures")
+CONTENT = (
+    "/query",
+    "/search",
+    "/ingest",
+    "/documents",
+    "/answers",
+    "/conversations",
+    "/erasures",
+    "/jobs",
+)
 
 
 def operations() -> Iterator[tuple[str, str, Any]]:
@@ -54,6 +64,8 @@ async def call(client, method: str, path: str, secret: str | None, **places: str
     headers = {"Authorization": f"Bearer {secret}"} if secret is not None else {}
     url = path.format(**{**PLACES, **places})
     body = {"json": bodies(path)} if method in ("POST", "PUT", "PATCH") else {}
+    if path == "/ingest/files":
+        body = {"files": [("files", ("a.txt", b"A rule."))]}
     return await client.request(method, url, headers=headers, **body)
 
 
