@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,9 +89,10 @@ class Base:
 
 
 @asynccontextmanager
-async def open_base() -> AsyncIterator[Base]:
-    """Run a fresh, migrated PostgreSQL while the context lasts."""
-    with tempfile.TemporaryDirectory(prefix="cc-drill-") as folder:
+async def open_base(kept: Path | None = None) -> AsyncIterator[Base]:
+    """Run a migrated PostgreSQL while the context lasts: a fresh one, or the one of `kept`."""
+    fresh = tempfile.TemporaryDirectory(prefix="cc-drill-")
+    with nullcontext(str(kept)) if kept else fresh as folder:
         async with AsyncExitStack() as stack:
             server = await stack.enter_async_context(open_embedded(Path(folder)))
             await migrations.ensure_database(server.dsn(server.superuser, "postgres"), DATABASE)

@@ -17,6 +17,11 @@ def request_bytes(path: str, key: str, body: dict[str, Any]) -> bytes:
     return head.encode() + content
 
 
+def get_bytes(path: str, key: str) -> bytes:
+    """Return a GET request as it goes over the wire."""
+    return f"GET {path} HTTP/1.1\r\nHost: drill\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
+
+
 @dataclass
 class Line:
     """A connection to the service, opened when it is first used and again when it was closed."""

@@ -8,8 +8,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
-from compliance_copilot.core.vocabulary import ScoredChunk
+from compliance_copilot.core.vocabulary import Chunk, ScoredChunk
 from compliance_copilot.rag.analysis import detect_language
 from compliance_copilot.rag.citations import CheckedQuote, content
 from compliance_copilot.rag.claims import Claims, Quantity, claims
@@ -40,6 +41,9 @@ modal words left out. Below it, "Backups are kept 30 days" and "Logs are kept 90
 MIN_SAME_POLARITY = 0.7
 """A "not" more often belongs to another case of the same rule: nearly all words must agree."""
 
+MIN_ALIKE = 0.4
+"""Share of word beginnings in common below which a stretch is not read at all."""
+
 _MIN_WORDS = 3
 _MAX_WORDS = 40
 _HOURS = {
@@ -57,17 +61,21 @@ _IGNORED = re.compile(
     r"\b(?:\d[\d.,:/-]*|must|shall|may|can|should|not|no|never|cannot|at least|at most|within|up to"
     r"|seconds?|minutes?|hours?|days?|weeks?|months?|quarters?|years?|muss|müssen|darf|dürfen|kann"
     r"|können|soll\w*|nicht|kein\w*|nie|mindestens|höchstens|innerhalb|stunden?|tage?n?|wochen?"
-    r"|monate?n?|jahre?n?|is|are|sind|ist|one|two|three|four|five|six|seven|eight|nine|ten|twelve)\b",
-    re.I,
+    r"|monate?n?|jahre?n?|is|are|sind|ist|one|two|three|four|five|six|seven|eight|nine|ten|twelve)\b"
 )
+"""In small letters, for lowered texts."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Statement:
     quote: CheckedQuote
     document: str
     words: frozenset[str]
-    says: Claims
+
+    @cached_property
+    def says(self) -> Claims:
+        """What it commits itself to: the dear part, read when the words are about the same."""
+        return claims(self.quote.text)
 
 
 def conflicts(quotes: Sequence[CheckedQuote], sources: Sequence[ScoredChunk]) -> list[Conflict]:
@@ -76,51 +84,74 @@ def conflicts(quotes: Sequence[CheckedQuote], sources: Sequence[ScoredChunk]) ->
     At most one conflict for each quote; versions and chunks of one document never count.
     """
     found: list[Conflict] = []
+    readings = [_Reading(index, source.chunk) for index, source in enumerate(sources)]
     for quote in quotes:
         one = _statement(quote, sources)
         if one is not None and _says_something(one.says):
-            found += _first(one, sources)
+            found += _first(one, readings, sources)
     return _without_mirrors(found)
 
 
-def _first(one: _Statement, sources: Sequence[ScoredChunk]) -> list[Conflict]:
-    for other in _about_the_same(one, sources):
+@dataclass(frozen=True)
+class _Reading:
+    """A source, cut into stretches once for all quotes of an answer, if any needs it."""
+
+    index: int
+    chunk: Chunk
+
+    @cached_property
+    def beginnings(self) -> frozenset[str]:
+        return _beginnings(self.chunk.text)
+
+    @cached_property
+    def stretches(self) -> list[tuple[CheckedQuote, frozenset[str]]]:
+        """What says something, with the beginnings of its words."""
+        text, start = self.chunk.text, self.chunk.start
+        said = [span for span in spans(text) if span.kind in _SAYING]
+        quotes = [
+            CheckedQuote(self.index, text[s.start : s.end], start + s.start, start + s.end)
+            for s in said
+        ]
+        return [(quote, _beginnings(quote.text)) for quote in quotes]
+
+
+def _first(
+    one: _Statement, readings: Sequence[_Reading], sources: Sequence[ScoredChunk]
+) -> list[Conflict]:
+    for other in _about_the_same(one, readings, sources):
         kind = _disagreement(one, other)
         if kind is not None:
             return [Conflict(kind, one.quote, other.quote)]
     return []
 
 
-def _about_the_same(one: _Statement, sources: Sequence[ScoredChunk]) -> Iterator[_Statement]:
+def _about_the_same(
+    one: _Statement, readings: Sequence[_Reading], sources: Sequence[ScoredChunk]
+) -> Iterator[_Statement]:
     """Yield statements of other documents; those of quite other words are passed over unread."""
     wanted = _beginnings(one.quote.text)
-    for index, source in enumerate(sources):
-        chunk = source.chunk
-        if chunk.document_id == one.document or not _near(wanted, chunk.text, len(wanted)):
+    for reading in readings:
+        if reading.chunk.document_id == one.document:
             continue
-        for span in spans(chunk.text):
-            text = chunk.text[span.start : span.end]
-            if span.kind in _SAYING and _near(wanted, text, len(wanted | _beginnings(text))):
-                quote = CheckedQuote(index, text, chunk.start + span.start, chunk.start + span.end)
-                if (statement := _statement(quote, sources)) is not None:
-                    yield statement
+        if len(wanted & reading.beginnings) < MIN_ALIKE * len(wanted):
+            continue
+        for quote, given in reading.stretches:
+            alike = len(wanted & given) >= MIN_ALIKE * len(wanted | given)
+            if alike and (statement := _statement(quote, sources)) is not None:
+                yield statement
 
 
 def _beginnings(text: str) -> frozenset[str]:
     return frozenset(word[:5] for word in _LETTERS.findall(text.lower()))
 
 
-def _near(wanted: frozenset[str], text: str, of: int) -> bool:
-    return len(wanted & _beginnings(text)) >= 0.4 * of
-
-
 def _statement(quote: CheckedQuote, sources: Sequence[ScoredChunk]) -> _Statement | None:
     """Return what a stretch says and about what; None for what is too short or too long to tell."""
-    words = content(_IGNORED.sub(" ", quote.text), detect_language(quote.text))
+    words = content(_IGNORED.sub(" ", quote.text.lower()), detect_language(quote.text))
     if not _MIN_WORDS <= len(words) <= _MAX_WORDS:
         return None
     document = sources[quote.source].chunk.document_id
-    return _Statement(quote, document, words, claims(quote.text))
+    return _Statement(quote, document, words)
 
 
 def _says_something(says: Claims) -> bool:

@@ -69,27 +69,46 @@ _EVENT = (
     r"\b(?:before|after|when(?:ever)?|upon|during|once|until|at the (?:time|end|latest)|prior to"
     r"|on the|within|vor|nach|wenn|sobald|während|bei|bis|spätestens)\b"
 )
-_EVIDENCE: Mapping[Asks, re.Pattern[str]] = {
-    Asks.DURATION: re.compile(_PERIOD, re.I),
-    Asks.MOMENT: re.compile(f"{_PERIOD}|{_DATE}|{_EVENT}", re.I),
-    Asks.QUANTITY: re.compile(
-        r"\d|\b(?:two|three|four|five|six|zwei|drei|vier|fünf|sechs)\b", re.I
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a fitting answer shows. A pattern in small letters on a lowered text takes a tenth of
+    the time of one that ignores case.
+    """
+
+    pattern: re.Pattern[str]
+    lowered: bool = True
+
+    def shown_by(self, text: str) -> bool:
+        """Tell whether a text shows it."""
+        return bool(self.pattern.search(text.lower() if self.lowered else text))
+
+
+_EVIDENCE: Mapping[Asks, Evidence] = {
+    Asks.DURATION: Evidence(re.compile(_PERIOD)),
+    Asks.MOMENT: Evidence(re.compile(f"{_PERIOD}|{_DATE}|{_EVENT}")),
+    Asks.QUANTITY: Evidence(
+        re.compile(r"\d|\b(?:two|three|four|five|six|zwei|drei|vier|fünf|sechs)\b")
     ),
-    Asks.PERSON: re.compile(
-        r"\b(?:officer|manager|management|owner|team|committee|department|board|personnel|staff"
-        r"|supervisor|employees?|contractors?|users?|person|everyone|director|lead|head|desk"
-        r"|administrators?|auditors?|responsible|authority|regulator|CISO|DPO|HR|IT|legal"
-        r"|\w*beauftragte\w*|\w*leit(?:ung|er)\w*|\w*abteilung|beschäftigte\w*|mitarbeite\w+|vorstand|geschäftsführung|verantwortlich\w*)\b",
-        re.I,
+    Asks.PERSON: Evidence(
+        re.compile(
+            r"\b(?:officer|manager|management|owner|team|committee|department|board|personnel|staff"
+            r"|supervisor|employees?|contractors?|users?|person|everyone|director|lead|head|desk"
+            r"|administrators?|auditors?|responsible|authority|regulator|ciso|dpo|hr|it|legal"
+            r"|\w*beauftragte\w*|\w*leit(?:ung|er)\w*|\w*abteilung|beschäftigte\w*|mitarbeite\w+|vorstand|geschäftsführung|verantwortlich\w*)\b"
+        )
     ),
-    Asks.RULE: re.compile(
-        r"\b(?:must|may|shall|should|cannot|can|only|never|not|required|prohibited|permitted|allowed"
-        r"|forbidden|muss|müssen|darf|dürfen|kann|können|nicht|kein\w*|nur|verboten|untersagt|erlaubt"
-        r"|zulässig|verpflichtet)\b",
-        re.I,
+    Asks.RULE: Evidence(
+        re.compile(
+            r"\b(?:must|may|shall|should|cannot|can|only|never|not|required|prohibited|permitted|allowed"
+            r"|forbidden|muss|müssen|darf|dürfen|kann|können|nicht|kein\w*|nur|verboten|untersagt|erlaubt"
+            r"|zulässig|verpflichtet)\b"
+        )
     ),
-    Asks.MEANING: re.compile(
-        r"\b(?:means?|is an?|are|refers? to|defines?|is the|bedeutet|bezeichnet|ist)\b"
+    Asks.MEANING: Evidence(
+        re.compile(r"\b(?:means?|is an?|are|refers? to|defines?|is the|bedeutet|bezeichnet|ist)\b"),
+        lowered=False,
     ),
 }
 
@@ -163,7 +182,7 @@ class Question:
     asks: Asks
     weights: Mapping[str, float]
     forms: Mapping[str, tuple[str, float]]
-    evidence: re.Pattern[str] | None
+    evidence: Evidence | None
 
 
 def parse(text: str) -> Question:

@@ -121,15 +121,18 @@ def _scored(question: Question, sources: Sequence[ScoredChunk]) -> list[_Scored]
 class _LookUp:
     """Finds the content words of one question in texts.
 
-    A prefix pattern lets through whatever a stem may come from, then the stems decide: a text is
-    never tokenised as a whole, which would be most of the time of a request.
+    Prefixes let through whatever a stem may come from, then the stems decide: most words of a
+    text are met once and never stemmed, which would be most of the time of a request.
     """
 
     def __init__(self, question: Question) -> None:
         self._question = question
         self._known: dict[str, tuple[str, float]] = {}
-        prefixes = sorted({re.escape(form[: max(3, len(form) - 2)]) for form in question.forms})
-        self._pattern = re.compile(rf"(?:{'|'.join(prefixes)})[^\W_]*")
+        self._prefixes = tuple(sorted({form[: max(3, len(form) - 2)] for form in question.forms}))
+        # To compile a pattern takes longer than to look at every word of the sources.
+        plain = all(prefix.isalnum() for prefix in self._prefixes)
+        anything = "|".join(map(re.escape, self._prefixes))
+        self._pattern = _WORD if plain else re.compile(rf"(?:{anything})[^\W_]*")
         self._languages = tuple(dict.fromkeys((question.language, "en")))
 
     def hits(self, text: str) -> list[tuple[int, str, float]]:
@@ -139,18 +142,18 @@ class _LookUp:
         if len(lower) != len(text):  # a few letters change their length: offsets would move
             lower = "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
         for match in self._pattern.finditer(lower):
-            if match.start() and lower[match.start() - 1].isalnum():
-                continue
-            term, credit = self._credit(match.group())
-            if credit:
+            word = match.group()
+            term, credit = self._known.get(word) or self._credit(word)
+            if credit and not (match.start() and lower[match.start() - 1].isalnum()):
                 found.append((match.start(), term, credit))
         return found
 
     def _credit(self, word: str) -> tuple[str, float]:
-        if word not in self._known:
+        stems: list[str] = []
+        if word.startswith(self._prefixes):
             stems = [stem for lang in self._languages for stem in questions.stems(word, lang)]
-            earned = [self._earned(stem) for stem in stems]
-            self._known[word] = max(earned, key=lambda entry: entry[1], default=("", 0.0))
+        earned = [self._earned(stem) for stem in stems]
+        self._known[word] = max(earned, key=lambda entry: entry[1], default=("", 0.0))
         return self._known[word]
 
     def _earned(self, stem: str) -> tuple[str, float]:
@@ -191,7 +194,7 @@ def _rank(
         strength = _strength(sources[item.candidate.source])
         if item.coverage < _HOPELESS * (1.0 - strength):
             continue
-        item.fits = question.evidence is None or bool(question.evidence.search(item.text))
+        item.fits = question.evidence is None or question.evidence.shown_by(item.text)
         retrieved = _RETRIEVED * (sources[item.candidate.source].score + strength)
         item.score = item.coverage + retrieved + _shape(question, item)
     if scorer is not None:

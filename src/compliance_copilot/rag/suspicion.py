@@ -178,7 +178,10 @@ _SIGNS: tuple[tuple[str, str], ...] = (
     ("<", r"<\s*/?[a-z0-9][^<>\n]{0,200}\b[a-z0-9-]+\s*=\s*[\"'a-z0-9/]|<\s*s\s*c\s*r\s*i\s*p\s*t"),
     ("javascript vbscript data", r"\b(?:javascript|vbscript)\s*:\s*[a-z(]|\bdata\s*:\s*text/html"),
 )  # fmt: skip
-_PATTERNS = tuple((needles.split(), re.compile(pattern, re.I)) for needles, pattern in _SIGNS)
+_PATTERNS = tuple(
+    (frozenset(needles.split()), re.compile(pattern, re.I)) for needles, pattern in _SIGNS
+)
+_NEEDLES = tuple(sorted(frozenset[str]().union(*(needles for needles, _ in _PATTERNS))))
 _ENCODED = re.compile(r"(?<![\w/+])[A-Za-z0-9+/]{40,}={0,2}(?![\w/+])")
 _DECODE = re.compile(r"\b(?:decode|base64|rot13|dekodiere|entschlüssle)\b", re.I)
 
@@ -204,9 +207,9 @@ def is_suspicious(passage: str) -> bool:
 
 
 def _addresses(lower: str) -> bool:
+    present = {needle for needle in _NEEDLES if needle in lower}
     if any(
-        any(needle in lower for needle in needles) and pattern.search(lower)
-        for needles, pattern in _PATTERNS
+        not present.isdisjoint(needles) and pattern.search(lower) for needles, pattern in _PATTERNS
     ):
         return True
     return bool(_DECODE.search(lower) and _ENCODED.search(lower))
