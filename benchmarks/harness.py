@@ -126,9 +126,22 @@ class Service:
 
     async def start(self) -> None:
         """Start it and wait until it is ready."""
+        command = [sys.executable, "-m", "uvicorn", "app:app", "--port", str(self.port),
+                   "--log-level", "warning", "--no-access-log"]  # fmt: skip
+        if self.workers > 1:
+            command += ["--workers", str(self.workers)]
+        log = self.base.folder / "service.log"
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(  # noqa: ASYNC220 - returns at once
+                command, cwd=ROOT, env=self.variables(), stdout=output, stderr=output
+            )
+        await self.wait()
+
+    def variables(self) -> dict[str, str]:
+        """Return what the service is told."""
         # What the caller's shell has set for a service of his own does not reach a drill's.
         inherited = {n: os.environ[n] for n in ("PATH", "HOME", "LANG") if n in os.environ}
-        environment = {
+        return {
             **inherited,
             "PYTHONPATH": os.pathsep.join((str(ROOT / "src"), str(ROOT))),
             "DATABASE_URL": self.base.serving,
@@ -142,16 +155,6 @@ class Service:
             "LOG_LEVEL": "WARNING",
             **self.environment,
         }
-        command = [sys.executable, "-m", "uvicorn", "app:app", "--port", str(self.port),
-                   "--log-level", "warning", "--no-access-log"]  # fmt: skip
-        if self.workers > 1:
-            command += ["--workers", str(self.workers)]
-        log = self.base.folder / "service.log"
-        with log.open("ab") as output:
-            self.process = subprocess.Popen(  # noqa: ASYNC220 - returns at once
-                command, cwd=ROOT, env=environment, stdout=output, stderr=output
-            )
-        await self.wait()
 
     async def wait(self) -> None:
         """Wait until it answers. Raises RuntimeError with the end of its log."""

@@ -61,7 +61,7 @@ def make(
 
 
 async def draft(
-    generator: Generator, request: GenerationRequest = REQUEST, seconds: float = 10
+    generator: Generator, request: GenerationRequest = REQUEST, seconds: float = 30
 ) -> tuple[list[DraftSentence], GenerationEnd]:
     items = [item async for item in generator.generate(request, deadline=Deadline.after(seconds))]
     assert isinstance(items[-1], GenerationEnd)

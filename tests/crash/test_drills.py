@@ -16,6 +16,9 @@ DRILLS = {
     "a killed service loses and doubles nothing": (
         "crash_drill --kill service --kills 1 --queries 60 --seed 1"
     ),
+    "a database that falls silent holds no request beyond its deadline": (
+        "blackhole_drill --only database --when meanwhile --requests 12 --timeout 2 --seed 1"
+    ),
     "an erasure that is killed is finished": "erasure_drill --kills 2 --seed 1",
 }
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 import asyncpg
@@ -155,3 +156,24 @@ async def test_an_erased_reply_is_gone_and_not_charged_again(
     with pytest.raises(Gone):
         await books.admit(tenant, claim=claim)
     assert len(await rows_of(owner)) == 1
+
+
+async def test_a_replay_that_waits_for_the_database_holds_no_settlement_up(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal")
+    await journal.append("alpha", {"request_id": "x"})
+    waiting, seen = asyncio.Event(), []
+
+    async def settle(_tenant_id: str, settlement: Mapping[str, object]) -> None:
+        await waiting.wait()
+        seen.append(settlement["request_id"])
+
+    replaying = asyncio.create_task(journal.replay(settle))
+    await asyncio.sleep(0.05)
+    async with asyncio.timeout(15):
+        await journal.append("alpha", {"request_id": "y"})
+    waiting.set()
+    assert await replaying == 1
+    assert journal.pending == 2, "what came meanwhile is not forgotten"
+    assert await journal.replay(settle) == 2
+    assert (seen, journal.pending) == (["x", "x", "y"], 0)
+    journal.close()

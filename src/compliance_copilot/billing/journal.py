@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -46,14 +46,18 @@ class Journal:
     async def replay(self, settle: Replayer) -> int:
         """Settle every line of this process and forget them; return how many.
 
-        What `settle` raises ends the replay, and everything is kept.
+        What `settle` raises ends the replay, and everything is kept. Lines may be added meanwhile:
+        then none is forgotten until the next replay.
         """
         if not self.pending:
             return 0
         async with self._writing:
-            replayed = await _replay(self._lock.path, settle)
-            await asyncio.to_thread(os.truncate, self._lock.path, 0)
-            self.pending, self._since = 0, None
+            found, lines = self.pending, await asyncio.to_thread(_lines_of, self._lock.path)
+        replayed = await _replay(self._lock.path.name, lines, settle)
+        async with self._writing:
+            if self.pending == found:
+                await asyncio.to_thread(os.truncate, self._lock.path, 0)
+                self.pending, self._since = 0, None
         return replayed
 
     @property
@@ -70,7 +74,8 @@ class Journal:
             lock = FileLock(path)
             try:
                 if lock.try_exclusive():  # else its process lives and replays it by itself
-                    replayed += await _replay(path, settle)
+                    lines = await asyncio.to_thread(_lines_of, path)
+                    replayed += await _replay(path.name, lines, settle)
                     path.unlink(missing_ok=True)
             finally:
                 lock.close()
@@ -113,14 +118,17 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-async def _replay(path: Path, settle: Replayer) -> int:
-    lines = (await asyncio.to_thread(path.read_bytes)).splitlines(keepends=True)
+def _lines_of(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines(keepends=True)
+
+
+async def _replay(name: str, lines: Sequence[bytes], settle: Replayer) -> int:
     for number, line in enumerate(lines, start=1):
         try:
             entry = orjson.loads(line)
         except orjson.JSONDecodeError:
             # Cut off while it was written: `append` had not returned, nobody relied on it.
-            LOG.error("journal %s: line %d is torn and left out", path.name, number)
+            LOG.error("journal %s: line %d is torn and left out", name, number)
             continue
         await settle(entry["tenant_id"], entry["settlement"])
     return len(lines)

@@ -56,7 +56,12 @@ def call_of(
 ) -> Call:
     """Return who calls and under which ids."""
     return Call(
-        caller.principal, claim, request_id_of(request), _no_store(request), conversation_id
+        caller.principal,
+        claim,
+        request_id_of(request),
+        _no_store(request),
+        conversation_id,
+        caller.since_seconds,
     )
 
 

@@ -1,7 +1,8 @@
 """Who calls, and whether they may: the key decides, and it alone names the tenant."""
 
+import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Annotated, Any
 
@@ -32,6 +33,8 @@ class Caller:
 
     principal: Principal
     tenant_id: TenantId
+    since_seconds: float | None = None
+    """When, by the monotonic clock, the request was complete: its deadline counts from here."""
 
 
 def presented_key(request: Request) -> str | None:
@@ -130,9 +133,10 @@ def admitted(scope: Scope, *, fresh: bool = False) -> Any:
 
     async def authenticate(request: Request) -> Caller:
         working_service_of(request)
+        began = time.monotonic()
         caller = caller_of(await principal_of(request, fresh=fresh))
         require_scope(caller.principal, scope)
-        return caller
+        return caller if fresh else replace(caller, since_seconds=began)
 
     return _depends(authenticate)
 

@@ -1,6 +1,7 @@
 """Letting a request in and out: limited mode, the tenant's context, admission, the deadline."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -51,12 +52,12 @@ class Reception:
     ) -> Ask:
         """Return what admission is asked."""
         ingesting = operation is Operation.INGEST
+        limit = self.timeouts.ingest_seconds if ingesting else self.timeouts.query_seconds
+        spent = 0.0 if call.since_seconds is None else time.monotonic() - call.since_seconds
         return Ask(
             operation=operation,
             plan=plan,
-            timeout_seconds=(
-                self.timeouts.ingest_seconds if ingesting else self.timeouts.query_seconds
-            ),
+            timeout_seconds=max(0.0, limit - spent),
             overrides=overrides or {},
             principal=call.principal,
             idempotency=call.idempotency,

@@ -77,6 +77,8 @@ class Call:
     fresh: bool = False
     """Go round the query cache in both directions (`Cache-Control: no-store`)."""
     conversation_id: str | None = None
+    since_seconds: float | None = None
+    """When, by the monotonic clock, its time began; None: with its admission."""
 
 
 NOBODY = Call()

@@ -22,11 +22,12 @@ from compliance_copilot.core.errors import (
 )
 from compliance_copilot.core.vocabulary import TenantId
 from compliance_copilot.storage import audit, vectors
+from compliance_copilot.storage.lending import Connection as Connection
+from compliance_copilot.storage.lending import Lending, transacted
 from compliance_copilot.storage.migrations.routines import SEARCH_PATH
 from compliance_copilot.storage.slots import Slots
 
 Row: TypeAlias = Any  # asyncpg.Record: columns by name, untyped in the driver
-Connection: TypeAlias = Any  # asyncpg's pool proxy, equally untyped
 
 _UNREACHABLE = (
     OSError,
@@ -85,7 +86,7 @@ class Database:
         self._pool = pool
         self._anchor = anchor
         self._slots = Slots(max(1, pool.get_max_size() // 2))
-        self._waiting = 0
+        self._lending = Lending(pool)
         self._connect = connect
 
     async def call(
@@ -114,7 +115,7 @@ class Database:
                 return await self._fetch(statement, arguments)
 
     async def _fetch(self, statement: str, arguments: tuple[object, ...]) -> list[Row]:
-        async with self._connection() as connection:
+        async with self._lending.connection() as connection:
             rows: list[Row] = await connection.fetch(statement, *arguments)
             return rows
 
@@ -131,8 +132,8 @@ class Database:
             async with (
                 asyncio.timeout(timeout),
                 self._slots.one_of(tenant_id),
-                self._connection() as connection,
-                connection.transaction(),
+                self._lending.connection() as connection,
+                transacted(connection),
             ):
                 await connection.execute("SELECT set_config('app.tenant_id', $1, true)", tenant_id)
                 yield connection
@@ -142,21 +143,13 @@ class Database:
     async def platform_transaction(self) -> AsyncIterator[Connection]:
         """Open a transaction outside of any tenant."""
         with _named_failures(), audit.noting() as appended:
-            async with self._connection() as connection, connection.transaction():
+            async with (
+                asyncio.timeout(_DEFAULT_TIMEOUT_SECONDS),
+                self._lending.connection() as connection,
+                transacted(connection),
+            ):
                 yield connection
             self._anchored(appended)
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Connection]:
-        self._waiting += 1
-        try:
-            connection = await self._pool.acquire()
-        finally:
-            self._waiting -= 1
-        try:
-            yield connection
-        finally:
-            await self._pool.release(connection)
 
     def _anchored(self, appended: Sequence[audit.Head]) -> None:
         if appended and self._anchor is not None:
@@ -167,11 +160,11 @@ class Database:
 
         Who waits for a slot of his own tenant is not counted: that is nobody else's crowd.
         """
-        return self._waiting >= _CROWD * int(self._pool.get_max_size())
+        return self._lending.waiting >= _CROWD * int(self._pool.get_max_size())
 
     def is_queueing(self) -> bool:
         """Tell whether as many wait, for a connection or for a slot of their own tenant."""
-        waiting = self._waiting + self._slots.waiting
+        waiting = self._lending.waiting + self._slots.waiting
         return waiting >= _CROWD * int(self._pool.get_max_size())
 
     @asynccontextmanager
@@ -208,6 +201,19 @@ async def _forget_nothing(_connection: Connection) -> None:
     """
 
 
+async def _prepare(connection: Connection) -> None:
+    """Prepare a new connection; one whose server falls silent meanwhile is dropped, since the pool
+    would wait for its farewell.
+    """
+    prepared = False
+    try:
+        await vectors.register(connection)
+        prepared = True
+    finally:
+        if not prepared:
+            connection.terminate()
+
+
 @asynccontextmanager
 async def open_database(
     dsn: str,
@@ -224,7 +230,7 @@ async def open_database(
             dsn,
             min_size=1,
             max_size=max_connections,
-            init=vectors.register,
+            init=_prepare,
             reset=_forget_nothing,
             command_timeout=None,
             server_settings=_SERVER_SETTINGS,

@@ -19,6 +19,7 @@ from compliance_copilot.core.errors import (
     BudgetExhausted,
     Conflict,
     CopilotError,
+    DeadlineExceeded,
     Forbidden,
     Gone,
     InvalidRequest,
@@ -183,7 +184,7 @@ class Admission:
                 )
             )[0]
             if row["verdict"] == "due":
-                await self._bring_into_force(tenant_id)
+                await _in_time(self._bring_into_force(tenant_id), deadline)
                 continue
             if row["verdict"] != "stale":
                 return _answer(row, permit, tenant_id)
@@ -237,6 +238,14 @@ class Admission:
         )
         self._snapshots[tenant_id] = snapshot
         return snapshot
+
+
+async def _in_time(work: Awaitable[None], deadline: Deadline) -> None:
+    try:
+        async with asyncio.timeout(deadline.remaining_seconds()):
+            await work
+    except TimeoutError as error:
+        raise DeadlineExceeded("The time for this request is over.") from error
 
 
 def _sealed_keys(tenant_id: TenantId, stored: str | None) -> tuple[SealedKey, ...]:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from uuid import UUID
 
-from compliance_copilot.core.clock import new_id, utc_now
+from compliance_copilot.core.clock import Deadline, new_id, utc_now
 from compliance_copilot.core.errors import InvalidRequest, NotFound
 from compliance_copilot.core.vocabulary import Principal, Scope, TenantId
 from compliance_copilot.storage.audit import AuditEntry, append
@@ -23,6 +23,7 @@ _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _RANDOM_LENGTH = 43  # 62**43 > 2**256
 _CHECK_LENGTH = 6  # 62**6 > 2**32
 _CACHE_ENTRIES = 10_000
+_LOOK_UP_SECONDS = 3.0
 FIRST_KEY_SCOPES = (Scope.QUERY, Scope.INGEST, Scope.USAGE_READ, Scope.TENANT_ADMIN)
 ROTATION_OVERLAP = timedelta(hours=24)
 _INSERT = """
@@ -154,10 +155,13 @@ class KeyRing:
         self._known.pop(principal.key_hash or b"", None)
 
     async def _look_up(self, presented: bytes) -> Principal | None:
-        rows = await self._database.call_platform("SELECT * FROM authenticate($1)", presented)
+        deadline = Deadline.after(_LOOK_UP_SECONDS)
+        rows = await self._database.call_platform(
+            "SELECT * FROM authenticate($1)", presented, deadline=deadline
+        )
         if not rows:
             self._known.pop(presented, None)
-            return await self._operator_of(presented)
+            return await self._operator_of(presented, deadline)
         row = rows[0]
         principal = Principal(
             tenant_id=TenantId(row["tenant_id"]),
@@ -173,11 +177,11 @@ class KeyRing:
         self._known[presented] = principal
         return principal
 
-    async def _operator_of(self, presented: bytes) -> Principal | None:
+    async def _operator_of(self, presented: bytes, deadline: Deadline) -> Principal | None:
         if self._platform_hash is not None:
             return None  # a fixed platform key replaces the one made at first start
         rows = await self._database.call_platform(
-            "SELECT 1 FROM platform_keys WHERE key_hash = $1", presented
+            "SELECT 1 FROM platform_keys WHERE key_hash = $1", presented, deadline=deadline
         )
         return _OPERATOR if rows else None
 
