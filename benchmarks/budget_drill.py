@@ -15,6 +15,7 @@ from benchmarks.harness import (
     Base,
     client_of,
     concluded,
+    insisted,
     make_tenant,
     new_seed,
     open_base,
@@ -45,7 +46,7 @@ async def run(requests: int, carried: int, seed: int) -> int:
             began = time.monotonic()
             async with client_of(service, key) as client:
                 replies = await asyncio.gather(
-                    *(client.post("/query", json=QUESTION) for _ in range(requests))
+                    *(insisted(client, "/query", QUESTION) for _ in range(requests))
                 )
             seconds = time.monotonic() - began
             freed = await until(lambda: _nothing_held(base), seconds=60)

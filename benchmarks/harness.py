@@ -5,6 +5,7 @@ Only processes that were started here are ended, each by its own pid.
 
 import asyncio
 import os
+import random
 import secrets
 import socket
 import subprocess
@@ -208,6 +209,15 @@ def client_of(service: Service, key: str, *, seconds: float = 120.0) -> httpx.As
     return httpx.AsyncClient(
         base_url=service.url, headers=headers, timeout=seconds, limits=none, trust_env=False
     )
+
+
+async def insisted(client: httpx.AsyncClient, path: str, body: Mapping[str, Any]) -> httpx.Response:
+    """Ask, and ask again after `Retry-After` whenever the service sheds the request."""
+    while True:
+        reply = await client.post(path, json=body)
+        if reply.status_code != 503 or reply.json().get("code") != "overloaded":
+            return reply
+        await asyncio.sleep(float(reply.headers["Retry-After"]) * (0.5 + random.random()))
 
 
 async def make_tenant(

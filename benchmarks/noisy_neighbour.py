@@ -1,13 +1,16 @@
 """Row 13: a tenant at fifty times its limit, with 200 streams and a large ingest, and 20 others.
 
-The quiet tenants ask at a steady pace, first alone and then beside the noise.
+The quiet tenants ask at a steady pace, alone and beside the noise, in turns; each round of noise
+brings an ingest of its own. The verdict is the median over the rounds of p95 beside / p95 alone.
 
-python -m benchmarks.noisy_neighbour [--seconds 20] [--seed N]
+python -m benchmarks.noisy_neighbour [--seconds 10] [--rounds 5] [--seed N]
 """
 
 import argparse
 import asyncio
+import os
 import random
+import statistics
 import time
 from collections import Counter
 
@@ -59,13 +62,16 @@ async def noise(service: Service, key: str, statuses: Counter[int]) -> None:
     request = request_bytes("/query", key, {**QUESTION, "stream": True})
     pause = STREAMS * 60 / (LIMIT_A_MINUTE * TIMES_ITS_LIMIT)
 
-    async def stream(number: int) -> None:
+    async def stream(place: int) -> None:
         line = Line(service.port)
-        await asyncio.sleep(pause * number / STREAMS)
-        while True:
-            status = await line.ask(request)
-            statuses[status] += 1
-            await asyncio.sleep(pause)
+        await asyncio.sleep(pause * place / STREAMS)
+        try:
+            while True:
+                status = await line.ask(request)
+                statuses[status] += 1
+                await asyncio.sleep(pause)
+        finally:
+            line.close()
 
     async def ingest() -> None:
         text = "Clause {0}. Vendor {0} keeps its records for {0} months and names an owner.\n\n"
@@ -76,33 +82,44 @@ async def noise(service: Service, key: str, statuses: Counter[int]) -> None:
             reply = await client.post("/ingest", json={"documents": documents})
             statuses[reply.status_code + 1000] += 1  # 1200: the ingest went through
 
-    await asyncio.gather(ingest(), *(stream(number) for number in range(STREAMS)))
+    await asyncio.gather(ingest(), *(stream(place) for place in range(STREAMS)))
 
 
-async def run(seconds: float, seed: int) -> int:
+async def run(seconds: float, rounds: int, seed: int) -> int:
     chance = random.Random(seed)
     loud: Counter[int] = Counter()
+    alone: Counter[int] = Counter()
+    beside: Counter[int] = Counter()
+    pairs: list[tuple[float, float]] = []
     async with open_base() as base, open_service(base, workers=2) as service:
         keys = [await make_tenant(service, f"quiet{n}") for n in range(QUIET)]
-        noisy = await make_tenant(service, "noisy", limits={"requests_per_minute": LIMIT_A_MINUTE})
+        # One for each round: else the minute of the round before would refuse the ingest.
+        limits = {"requests_per_minute": LIMIT_A_MINUTE}
+        noisy = [await make_tenant(service, f"noisy{n}", limits=limits) for n in range(rounds)]
         await quiet(service, keys, 3, chance)
-        alone, p95_alone = await quiet(service, keys, seconds, chance)
-        making = asyncio.create_task(noise(service, noisy, loud))
-        await asyncio.sleep(1)
-        beside, p95_beside = await quiet(service, keys, seconds, chance)
-        making.cancel()
-        await asyncio.gather(making, return_exceptions=True)
+        for key in noisy:
+            statuses, p95_alone = await quiet(service, keys, seconds, chance)
+            alone += statuses
+            making = asyncio.create_task(noise(service, key, loud))
+            statuses, p95_beside = await quiet(service, keys, seconds, chance)
+            beside += statuses
+            making.cancel()
+            await asyncio.gather(making, return_exceptions=True)
+            pairs.append((p95_alone, p95_beside))
+    slower = statistics.median(there / here for here, there in pairs)
     facts = {
         "quiet, alone": dict(alone),
         "quiet, beside the noise": dict(beside),
-        "noise (1200: the ingest)": dict(loud),
-        "p95 alone, ms": round(p95_alone, 1),
-        "p95 beside the noise, ms": round(p95_beside, 1),
-        "slower": f"{p95_beside / p95_alone:.2f} x",
+        "noise (1200: an ingest)": dict(loud),
+        "p95 alone, ms": [round(here, 1) for here, _ in pairs],
+        "p95 beside the noise, ms": [round(there, 1) for _, there in pairs],
+        "slower": [f"{there / here:.2f}" for here, there in pairs],
+        "slower, median": f"{slower:.2f} x",
+        "load average of the machine at the end": os.getloadavg()[0],
     }
     misses = {
         "no quiet request refused": set(alone) | set(beside) == {200},
-        f"p95 at most {MOST_SLOWER} x alone": p95_beside <= MOST_SLOWER * p95_alone,
+        f"p95 at most {MOST_SLOWER} x alone": slower <= MOST_SLOWER,
         "the noise was refused over its limit": loud[429] > 0,
     }
     return concluded("noisy neighbour", seed, facts, misses)
@@ -110,11 +127,12 @@ async def run(seconds: float, seed: int) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=None)
     given = parser.parse_args()
     seed = new_seed() if given.seed is None else given.seed
-    raise SystemExit(asyncio.run(run(given.seconds, seed)))
+    raise SystemExit(asyncio.run(run(given.seconds, given.rounds, seed)))
 
 
 if __name__ == "__main__":

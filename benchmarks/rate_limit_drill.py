@@ -1,5 +1,7 @@
 """Row 12: a limit of 100, four worker processes, 2,000 requests at once: exactly 100 get in.
 
+What a worker sheds for the crowd (503) asks again until the limit has decided.
+
 python -m benchmarks.rate_limit_drill [--requests 2000] [--workers 4] [--limit 100]
 """
 
@@ -11,6 +13,7 @@ from benchmarks.harness import (
     QUESTION,
     client_of,
     concluded,
+    insisted,
     make_tenant,
     new_seed,
     open_base,
@@ -24,7 +27,7 @@ async def run(requests: int, workers: int, limit: int, seed: int) -> int:
         async with client_of(service, key) as client:
 
             async def ask() -> tuple[int, str, bool]:
-                reply = await client.post("/search", json=QUESTION)
+                reply = await insisted(client, "/search", QUESTION)
                 told = {"retry-after", "ratelimit", "ratelimit-policy"} <= set(reply.headers)
                 return reply.status_code, str(reply.json().get("limit")), told
 
