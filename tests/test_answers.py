@@ -37,16 +37,16 @@ async def ask(service: Service, **call: object) -> tuple[UUID, dict]:
 
 async def test_an_answer_is_read_again_as_it_was_given(acme: Service) -> None:
     request_id, body = await ask(acme)
-    kept = await acme.copilot.answers.require("acme", request_id)
+    kept = (await acme.copilot.answers.require("acme", request_id)).body
     assert kept["answer"] == body["answer"]
     assert kept["citations"] == [dict(citation) for citation in body["citations"]]
     assert kept["content_hash"] == body["content_hash"]
     await acme.copilot.ingest("acme", [NewDocument(POLICY.replace("seven", "ten"), "retention")])
-    assert await acme.copilot.answers.require("acme", request_id) == kept
+    assert (await acme.copilot.answers.require("acme", request_id)).body == kept
 
 
 async def test_the_content_hash_can_be_computed_from_the_reply(acme: Service) -> None:
-    kept = await acme.copilot.answers.require("acme", (await ask(acme))[0])
+    kept = (await acme.copilot.answers.require("acme", (await ask(acme))[0])).body
     source, quote = (
         ("document_id", "version", "start", "end", "text"),
         ("marker", "source", "start", "end", "quote"),

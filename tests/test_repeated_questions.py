@@ -78,7 +78,7 @@ async def test_a_hit_is_the_same_answer_free_of_charge_and_a_row_of_its_own(
     assert free == HIT
     summary = await hosted.copilot.metrics("acme")
     assert (summary.total_queries, summary.successful_queries, summary.cache_hits) == (2, 2, 1)
-    kept = await hosted.copilot.answers.require("acme", hit.metadata.request_id)
+    kept = (await hosted.copilot.answers.require("acme", hit.metadata.request_id)).body
     assert kept["metadata"]["cached"]
     use = (await hosted.copilot.limits("acme"))["use"]
     assert (use["held_micro_usd_this_month"], use["queries_in_the_last_hour"]) == (0, 2)

@@ -1,5 +1,6 @@
 """A hosted embedder in the ledger: no call without a row, every call in one, tokens exact."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 
@@ -144,13 +145,16 @@ async def test_a_budget_that_does_not_carry_the_embedding_calls_nobody(
 async def test_what_was_embedded_before_a_refusal_is_charged_and_uses_no_rate(
     hosted: Service, standin: RunningProvider
 ) -> None:
+    """Two at once find room for one: whoever stores last has embedded in vain."""
     await hosted.config.update_tenant_config("acme", resource_limits={"max_documents": 1})
-    await hosted.copilot.ingest("acme", [POLICY])
     before = len(standin.calls())
-    with pytest.raises(LimitReached):
-        await hosted.copilot.ingest("acme", [replace(POLICY, document_id="another")])
+    both = [replace(POLICY, document_id=name, text=f"{POLICY.text} {name}") for name in ("a", "b")]
+    ended = await asyncio.gather(
+        *(hosted.copilot.ingest("acme", [document]) for document in both), return_exceptions=True
+    )
+    assert [type(one) for one in ended if isinstance(one, BaseException)] == [LimitReached]
+    (row,) = [event for event in await events(hosted) if event.outcome == "limit_reached"]
     calls = charged(standin.calls()[before:])
-    row = (await events(hosted))[-1]
-    assert len(calls) == 1
-    assert (row.state, row.input_tokens, row.outcome) == ("settled", calls[0][1], "limit_reached")
+    assert len(calls) == 2
+    assert (row.state, row.input_tokens) == ("settled", calls[0][1])
     assert row.cost_micro_usd > 0

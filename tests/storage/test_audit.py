@@ -44,11 +44,11 @@ async def test_each_kind_of_change_is_written_down_and_in_its_own_chain(service:
         await service.copilot.ingest("acme", [NewDocument("# A\n\nKept for a year.", "a")])
         await service.copilot.documents.delete(acme, "a")
         await service.tenants.update(acme, TenantChange(limits={"max_documents": 5}))
-    await service.tenants.delete(acme)
+    await service.erasing.tenant(acme, requested_by="test")
     assert await actions(service, "acme") == [
         "key.created", "tenant.created", "key.created", "key.rotated", "key.created",
         "key.revoked", "config.changed", "documents.stored", "document.deleted",
-        "tenant.changed", "tenant.deleted",
+        "tenant.changed", "tenant.deleted", "erasure.finished",
     ]  # fmt: skip
     assert await actions(service, SYSTEM_CHAIN) == [
         "tenant.created", "tenant.created", "system.configured", "tenant.changed",
@@ -65,6 +65,24 @@ async def test_each_kind_of_change_is_written_down_and_in_its_own_chain(service:
         verdict = await service.audit.verify(TenantId(chain))
         assert verdict.valid
         assert verdict.anchored == verdict.entries > 0
+
+
+async def test_reading_anothers_answer_is_written_down_and_ones_own_is_not(
+    world: World,  # noqa: F811
+) -> None:
+    asked = await world.client.post(
+        "/query", json={"query": "How often are backups tested?"}, headers=world.alpha.headers
+    )
+    path = f"/answers/{asked.json()['metadata']['request_id']}"
+    made = await world.client.post(
+        "/tenants/alpha/keys", json={"name": "k", "scopes": ["query"]}, headers=world.alpha.headers
+    )
+    other = {"Authorization": f"Bearer {made.json()['secret']}"}
+    reads = {"action": "answer.read"}
+    for headers, written in ((world.alpha.headers, []), (other, [f"key:{made.json()['key_id']}"])):
+        assert (await world.client.get(path, headers=headers)).status_code == 200
+        log = await world.client.get("/audit", params=reads, headers=world.alpha.headers)
+        assert [entry["actor"] for entry in log.json()["entries"]] == written
 
 
 async def test_a_change_that_fails_leaves_no_entry(service: Service) -> None:

@@ -15,12 +15,12 @@ from compliance_copilot.cli.output import Json, TenantOption, show, show_json, w
 from compliance_copilot.core.clock import new_id
 from compliance_copilot.core.errors import CopilotError, NotFound
 from compliance_copilot.core.vocabulary import TenantId
-from compliance_copilot.rag.jobs import FileOutcome, NewFile
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from compliance_copilot.orchestrator import Service
+    from compliance_copilot.rag.jobs import FileOutcome, NewFile
 
 _BATCH_FILES = 16
 _HELP = """Take in files: PDF, DOCX, XLSX, PPTX, HTML, Markdown, text, CSV, e-mail, ZIP of these.
@@ -54,7 +54,7 @@ class _Run:
 
     tenant: TenantId
     paths: Sequence[Path]
-    files: list[NewFile] = field(default_factory=list)
+    files: "list[NewFile]" = field(default_factory=list)
     named: set[Path] = field(default_factory=set)
     """Files that were asked for by name, and not because they lie in a folder."""
     outcomes: list[Outcome] = field(default_factory=list)
@@ -98,6 +98,8 @@ def _tell(run: _Run, *, as_json: bool) -> None:
 
 
 def _find(run: _Run) -> None:
+    from compliance_copilot.rag.jobs import NewFile
+
     for root in run.paths:
         for path in _files(root):
             name = path.name if path == root else path.relative_to(root).as_posix()
@@ -144,7 +146,7 @@ async def _take_in(service: "Service", run: _Run, *, quiet: bool) -> None:
         changed = []
         for file in files:
             if file.refusal:
-                run.outcomes.append(_outcome(run, file, FileOutcome(0, "failed", file.refusal)))
+                run.outcomes.append(_outcome(run, file, _failed(0, file.refusal)))
             elif known.get(file.name) == file.sha256:
                 run.outcomes.append(Outcome(_shown(file), "unchanged", _id_of(file.name)))
             else:
@@ -153,7 +155,7 @@ async def _take_in(service: "Service", run: _Run, *, quiet: bool) -> None:
 
 
 async def _send_all(
-    service: "Service", run: _Run, files: Sequence[NewFile], progress: "Progress"
+    service: "Service", run: _Run, files: "Sequence[NewFile]", progress: "Progress"
 ) -> None:
     from compliance_copilot.orchestrator.filing import FileSource
     from compliance_copilot.orchestrator.rooms import Call
@@ -173,13 +175,19 @@ async def _send_all(
             )
         except CopilotError as error:
             reason = error.detail or error.code
-            done = [FileOutcome(source.place, "failed", reason) for source in sources]
+            done = [_failed(source.place, reason) for source in sources]
         by_place = sorted(done, key=lambda outcome: outcome.place)
         run.outcomes += [_outcome(run, batch[outcome.place], outcome) for outcome in by_place]
         progress.advance(task, len(batch))
 
 
-def _outcome(run: _Run, file: NewFile, done: FileOutcome) -> Outcome:
+def _failed(place: int, reason: str) -> "FileOutcome":
+    from compliance_copilot.rag.jobs import FileOutcome
+
+    return FileOutcome(place, "failed", reason)
+
+
+def _outcome(run: _Run, file: "NewFile", done: "FileOutcome") -> Outcome:
     status = done.status or done.state
     if file.path not in run.named and (done.reason or "").startswith("unsupported:"):
         status = "passed by"
@@ -188,7 +196,7 @@ def _outcome(run: _Run, file: NewFile, done: FileOutcome) -> Outcome:
     return Outcome(_shown(file), status, document_id, done.version, chunks, done.reason)
 
 
-def _shown(file: NewFile) -> str:
+def _shown(file: "NewFile") -> str:
     return file.name
 
 

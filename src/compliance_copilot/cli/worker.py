@@ -2,11 +2,14 @@
 
 import asyncio
 import signal
+from typing import TYPE_CHECKING
 
 import typer
 
 from compliance_copilot.core.errors import SetupError
-from compliance_copilot.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from compliance_copilot.settings import Settings
 
 _HELP = """Work off the queue of files in a process of its own; Ctrl-C or SIGTERM stops it cleanly.
 
@@ -24,13 +27,15 @@ def add_to(app: typer.Typer) -> None:
 
 def worker() -> None:
     """Take jobs until a signal comes."""
+    from compliance_copilot.settings import load_settings
+
     settings = load_settings()
     if not settings.ingest_workers:
         raise SetupError("INGEST_WORKERS: a worker needs at least 1 process that reads files.")
     asyncio.run(_work(settings))
 
 
-async def _work(settings: Settings) -> None:
+async def _work(settings: "Settings") -> None:
     from compliance_copilot.wiring import open_service, working
 
     stopping = asyncio.Event()

@@ -34,21 +34,28 @@ class Feedback:
     comment: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class KeptAnswer:
+    """The body of an answer as it was given, and the key that asked (None: no key did)."""
+
+    body: Mapping[str, Any]
+    asked_by: str | None
+
+
 class AnswerStore:
     """Every tenant's kept answers, one tenant at a time."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def require(self, tenant_id: TenantId, request_id: UUID) -> Mapping[str, Any]:
-        """Return the body of an answer as it was given.
+    async def require(self, tenant_id: TenantId, request_id: UUID) -> KeptAnswer:
+        """Return an answer as it was given.
 
         Raises NotFound, or Gone when retention or erasure took it.
         """
         row = (await self._database.call(tenant_id, _KEPT, request_id))[0]
         _refuse(row["state"])
-        body: dict[str, Any] = orjson.loads(row["reply"])
-        return body
+        return KeptAnswer(orjson.loads(row["reply"]), row["asked_by"])
 
     async def judge(
         self, tenant_id: TenantId, request_id: UUID, key_id: str, feedback: Feedback

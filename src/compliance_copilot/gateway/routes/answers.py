@@ -17,6 +17,7 @@ from compliance_copilot.gateway.replying import json_reply
 from compliance_copilot.gateway.schemas import FeedbackBody
 from compliance_copilot.gateway.state import service_of
 from compliance_copilot.rag.answers import Feedback, Verdict
+from compliance_copilot.storage.audit import AuditEntry
 
 router = APIRouter(tags=["answers"])
 
@@ -28,8 +29,12 @@ router = APIRouter(tags=["answers"])
 )
 async def read_answer(request: Request, caller: AnswerReader, request_id: str) -> Response:
     """Return the reply of an earlier `/query` with the same content hash."""
-    answers = service_of(request).copilot.answers
-    return json_reply(await answers.require(caller.tenant_id, _id(request_id)))
+    service = service_of(request)
+    answer = await service.copilot.answers.require(caller.tenant_id, _id(request_id))
+    if answer.asked_by != caller.principal.key_id:  # somebody else's: written down before shown
+        entry = AuditEntry("answer.read", f"answer:{request_id}", {"asked_by": answer.asked_by})
+        await service.audit.record(caller.tenant_id, entry)
+    return json_reply(answer.body)
 
 
 @router.post(

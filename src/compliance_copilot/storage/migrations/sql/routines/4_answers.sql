@@ -18,15 +18,21 @@ BEGIN
 END
 $$;
 
--- `kept`, `gone` (there was an answer once) or `unknown`, and the reply.
-CREATE FUNCTION kept_answer(p_tenant text, p_request uuid, OUT state text, OUT reply json)
+-- `kept`, `gone` (there was an answer once) or `unknown`, the reply, and whose key asked.
+CREATE FUNCTION kept_answer(p_tenant text, p_request uuid, OUT state text, OUT reply json,
+                            OUT asked_by text)
 LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant, true);
     SELECT r.reply INTO kept_answer.reply FROM replies r
     WHERE r.tenant_id = p_tenant AND r.request_id = p_request AND r.operation = 'query'
       AND r.expires_at > clock_timestamp();
-    IF FOUND THEN state := 'kept'; RETURN; END IF;
+    IF FOUND THEN
+        state := 'kept';
+        SELECT e.key_id INTO asked_by FROM usage_events e
+        WHERE e.tenant_id = p_tenant AND e.request_id = p_request AND e.attempt = 1;
+        RETURN;
+    END IF;
     state := CASE WHEN EXISTS (
         SELECT FROM usage_measures m
         WHERE m.tenant_id = p_tenant AND m.request_id = p_request AND m.answered_queries > 0
