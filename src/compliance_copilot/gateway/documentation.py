@@ -20,7 +20,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from compliance_copilot.core.vocabulary import Scope
-from compliance_copilot.gateway import limits, schemas
+from compliance_copilot.gateway import key_schemas, limits, schemas
 from compliance_copilot.gateway.problems import MEDIA_TYPE
 from compliance_copilot.gateway.reply_schemas import Problem
 
@@ -35,9 +35,9 @@ _BODIES: tuple[type[BaseModel], ...] = (
     schemas.ConfigBody,
     schemas.NewTenantBody,
     schemas.TenantPatch,
-    schemas.NewKeyBody,
-    schemas.ProviderKeyBody,
-    schemas.RotationBody,
+    key_schemas.NewKeyBody,
+    key_schemas.ProviderKeyBody,
+    key_schemas.RotationBody,
 )
 _SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key: `cc_live_...`"},

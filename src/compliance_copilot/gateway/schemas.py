@@ -11,10 +11,9 @@ from pydantic import (
     model_validator,
 )
 
-from compliance_copilot.core.vocabulary import ModelTier, RetrievalMode, Scope, Unsupported
+from compliance_copilot.core.vocabulary import ModelTier, RetrievalMode, Unsupported
 from compliance_copilot.rag.filter_language import Filters, Instant, Narrowing
 
-TenantScope = Literal[Scope.QUERY, Scope.INGEST, Scope.USAGE_READ, Scope.TENANT_ADMIN]
 LONGEST_QUERY = 8_000
 MOST_DOCUMENTS = 1_000
 MOST_FIELDS = 50
@@ -86,10 +85,6 @@ def _size(value: Any) -> int:
     if isinstance(value, str | list):
         return len(value) + 2
     return 2 + sum(len(name) + 4 for name in value) if isinstance(value, dict) else 8
-
-
-def _once_each(scopes: list[TenantScope]) -> list[TenantScope]:
-    return list(dict.fromkeys(scopes))
 
 
 def _whole(value: Any) -> Any:
@@ -372,37 +367,3 @@ class TenantPatch(Body):
     name: Name = absent()
     status: Annotated[str, Field(strict=True, pattern="^(active|suspended)$")] = absent()
     limits: LimitsBody = absent()
-
-
-class NewKeyBody(Body):
-    """A key to be made."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {"name": "reporting", "scopes": ["usage:read"], "expires_in_days": 90}
-        }
-    )
-
-    name: Name
-    scopes: Annotated[
-        list[TenantScope], Field(min_length=1, max_length=20), AfterValidator(_once_each)
-    ]
-    expires_in_days: (
-        Annotated[float, Field(strict=True, gt=0, le=3650, allow_inf_nan=False)] | None
-    ) = None
-
-
-class ProviderKeyBody(Body):
-    """A vendor's key; it is never shown again."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"key": "a-key-of-the-vendor"}})
-
-    key: Annotated[str, Field(strict=True, min_length=8, max_length=500, pattern=r"^[!-~]+$")]
-
-
-class RotationBody(Body):
-    """How long the old key still works beside its successor."""
-
-    overlap_seconds: Annotated[
-        int, Field(strict=True, ge=0, le=30 * 86_400), BeforeValidator(_whole)
-    ] = 86_400

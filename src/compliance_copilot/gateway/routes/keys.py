@@ -13,9 +13,9 @@ from compliance_copilot.core.vocabulary import Scope
 from compliance_copilot.gateway.authentication import TenantAdministrator
 from compliance_copilot.gateway.bodies import json_body
 from compliance_copilot.gateway.documentation import documented
+from compliance_copilot.gateway.key_schemas import NewKeyBody, RotationBody
 from compliance_copilot.gateway.record_schemas import IssuedKeyBody, KeyList
 from compliance_copilot.gateway.replying import Cursor, Limit, id_of, json_reply, page
-from compliance_copilot.gateway.schemas import NewKeyBody, RotationBody
 from compliance_copilot.gateway.state import service_of
 
 router = APIRouter(tags=["keys"])

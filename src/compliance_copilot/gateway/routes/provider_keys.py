@@ -10,9 +10,9 @@ from compliance_copilot.core.vocabulary import Scope
 from compliance_copilot.gateway.authentication import TenantAdministrator
 from compliance_copilot.gateway.bodies import json_body
 from compliance_copilot.gateway.documentation import documented
+from compliance_copilot.gateway.key_schemas import ProviderKeyBody
 from compliance_copilot.gateway.record_schemas import ProviderKeyReply
 from compliance_copilot.gateway.replying import json_reply
-from compliance_copilot.gateway.schemas import ProviderKeyBody
 from compliance_copilot.gateway.state import service_of
 
 router = APIRouter(tags=["provider keys"])
