@@ -18,6 +18,7 @@ from compliance_copilot.core.errors import CopilotError
 from compliance_copilot.rag.breaker import Breakers, State
 from compliance_copilot.rag.ports import VectorIndex
 from compliance_copilot.settings import Settings
+from compliance_copilot.storage import queue
 from compliance_copilot.storage.database import Database
 from compliance_copilot.storage.embedded import make_data_dir
 from compliance_copilot.storage.filelock import POLL_SECONDS, FileLock
@@ -111,14 +112,19 @@ async def _sample(database: Database, samples: Sequence[Sample], every_seconds: 
             sample()
         for state, number in database.connections().items():
             metrics.CONNECTIONS.labels(state).set(number)
-        metrics.DATABASE_UP.labels("serving").set(await _answers(database))
+        metrics.DATABASE_UP.labels("serving").set(await _sample_database(database))
         metrics.LAST_RUN.labels("sampling").set(time.time())
         await asyncio.sleep(every_seconds)
 
 
-async def _answers(database: Database) -> bool:
+async def _sample_database(database: Database) -> bool:
+    """Set the gauges of the queue; tell whether the database answers."""
     try:
-        await database.call_platform("SELECT 1", deadline=Deadline.after(_PATIENCE_SECONDS))
+        for state, number, oldest in await queue.waiting(
+            database, Deadline.after(_PATIENCE_SECONDS)
+        ):
+            metrics.JOBS.labels(state).set(number)
+            metrics.JOBS_AGE.labels(state).set(oldest)
     except CopilotError:
         return False
     return True

@@ -9,8 +9,9 @@ from pydantic import SecretStr
 
 from compliance_copilot.gateway.application import build_application
 from compliance_copilot.gateway.state import Deployment
+from compliance_copilot.orchestrator import Service
 from compliance_copilot.settings import Settings
-from compliance_copilot.wiring import open_service
+from compliance_copilot.wiring import open_service, working
 from tests.conftest import ADMIN_KEY, Customer, make_customer
 from tests.isolation.conftest import policy_of
 from tests.standins.collector import Collector, Received, running_collector
@@ -39,6 +40,7 @@ class World:
 
     client: httpx.AsyncClient
     customer: Customer
+    service: Service
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,7 @@ async def world(
         async with httpx.AsyncClient(transport=transport, base_url="http://copilot") as client:
             world.client = client
             async with application.router.lifespan_context(application):
-                service = application.state.gateway.service
+                service = world.service = application.state.gateway.service
                 world.customer = await make_customer(
                     service, "alpha", config={"model_tier": "gpt-4"}
                 )
@@ -160,6 +162,21 @@ async def test_an_ingest_is_one_connected_trace(world: World) -> None:
     assert "sign in" not in "".join(world.collector.raw)
 
 
+async def test_a_job_is_a_trace_of_its_own_linked_to_the_upload_that_asked_for_it(
+    world: World, settings: Settings
+) -> None:
+    files = {"files": ("visitors.md", b"# Visitors\n\nVisitors sign in.")}
+    headers = {**world.customer.headers, "traceparent": CALLER["traceparent"]}
+    taken = await world.client.post("/ingest/files", files=files, headers=headers)
+    assert taken.status_code == 202, taken.text
+    async with working(world.service, settings):
+        spans = await sent(world, "job")
+    by_name = {span.name: span for span in spans}
+    assert by_name["job"].links == (TRACE,)
+    assert {TRACE} != {span.trace_id for span in spans}
+    assert {"job", "admission", "store", "settle"} <= set(by_name)
+
+
 async def test_a_dead_collector_fails_no_question(settings: Settings) -> None:
     deaf = settings.model_copy(update={"otlp_endpoint": "http://127.0.0.1:9"})
     async with open_service(deaf) as service:
@@ -170,6 +187,7 @@ async def test_a_dead_collector_fails_no_question(settings: Settings) -> None:
 
 
 async def test_metrics_are_for_the_operator_and_count_the_question(world: World) -> None:
+    await world.ask()
     await world.ask()
     operator = {"Authorization": f"Bearer {ADMIN_KEY}"}
     told = await world.client.get("/metrics", headers=operator)
@@ -186,6 +204,10 @@ async def test_metrics_are_for_the_operator_and_count_the_question(world: World)
         'copilot_settlement_seconds_count{way="database"}',
         'copilot_sentences_total{support="supported"}',
         "copilot_database_connections{",
+        'copilot_cache_lookups_total{result="miss",tenant="alpha"}',
+        'copilot_cache_lookups_total{result="hit",tenant="alpha"}',
+        'copilot_jobs{state="queued"}',
+        'copilot_jobs_oldest_seconds{state="queued"}',
     ):
         assert any(line.startswith(start) for line in lines), start
     assert (await world.client.get("/metrics")).status_code == 401

@@ -14,6 +14,7 @@ from compliance_copilot.core.vocabulary import Permit, QueryReply
 from compliance_copilot.orchestrator.asking import Asking, Question
 from compliance_copilot.orchestrator.rooms import Rooms
 from compliance_copilot.rag.query_cache import CacheKey, normalized
+from compliance_copilot.telemetry import metrics
 
 PROVIDER = "cache"
 
@@ -38,6 +39,7 @@ class Caching:
                 return await _hit(permit, _of(question, kept), meter, tell)
             flight = self.rooms.cache.flight(key)
             if flight is None:
+                metrics.CACHE.labels("miss", metrics.tenant_label(permit.tenant_id)).inc()
                 return await self._lead(key, permit, question, meter, tell)
             await flight.landed.wait()
             if flight.reply is not None:
@@ -81,6 +83,7 @@ def _of(question: Question, kept: QueryReply) -> QueryReply:
 
 
 async def _hit(permit: Permit, kept: QueryReply, meter: Meter, tell: Tell) -> QueryReply:
+    metrics.CACHE.labels("hit", metrics.tenant_label(permit.tenant_id)).inc()
     tell(Sources(kept.sources))
     tell(Delta(kept.answer))
     for citation in kept.citations:

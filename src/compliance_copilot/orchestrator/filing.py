@@ -12,6 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import UUID
 
+from opentelemetry.context import Context
+
 from compliance_copilot.core.acting import Actor, acting
 from compliance_copilot.core.errors import (
     CopilotError,
@@ -40,6 +42,7 @@ from compliance_copilot.rag.ingestion import Ingestion
 from compliance_copilot.rag.jobs import FileOutcome, JobStore, NewFile, WaitingFile
 from compliance_copilot.rag.quotas import Quotas
 from compliance_copilot.storage.queue import PutBack, Ticket
+from compliance_copilot.telemetry.tracing import links_to, span
 
 MOST_FILES = 10_000
 _LATER = (StoreUnavailable, DeadlineExceeded, ModelUnavailable, RetrievalUnavailable)
@@ -124,7 +127,9 @@ class Filing:
         try:
             files = await self.jobs.begin(ticket)
             if files:
-                await self._work_off(ticket, files)
+                asked = links_to(ticket.traceparent)
+                with span("job", {"files": len(files)}, parent=Context(), links=asked):
+                    await self._work_off(ticket, files)
         except _LATER as error:
             LOG.warning("a batch is put off: %s", error.code)
             raise PutBack(_LATER_SECONDS) from error

@@ -17,6 +17,7 @@ from compliance_copilot.core.errors import NotFound
 from compliance_copilot.core.vocabulary import TenantId
 from compliance_copilot.storage import queue
 from compliance_copilot.storage.database import Connection, Database, Row
+from compliance_copilot.telemetry.tracing import traceparent
 
 MOST_TRIES = 3
 _BATCH_FILES = 16
@@ -196,7 +197,7 @@ class JobStore:
         if not count:
             return []
         waiting = await connection.fetchval(_WAITING, tenant_id)
-        ticket = queue.Ticket(tenant_id, job_id)
+        ticket = queue.Ticket(tenant_id, job_id, traceparent=traceparent())
         return await queue.enqueue(connection, ticket, first_place=waiting, count=count)
 
     async def begin(self, ticket: queue.Ticket) -> list[WaitingFile]:

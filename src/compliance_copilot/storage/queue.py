@@ -16,6 +16,7 @@ from uuid import UUID
 
 import orjson
 
+from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.errors import CopilotError
 from compliance_copilot.core.vocabulary import TenantId
 from compliance_copilot.storage.database import Connection, Database
@@ -30,17 +31,28 @@ _AHEAD = """
     WHERE q.status = 'queued' AND q.entrypoint = 'ingest'
       AND (q.priority > mine.priority OR (q.priority = mine.priority AND q.id < mine.id))
 """
+_WAITING = """
+    SELECT s.state, count(q.id) AS number,
+           coalesce(extract(epoch FROM now() - min(q.created)), 0)::float8 AS oldest_seconds
+    FROM unnest(ARRAY['queued', 'picked']) s (state)
+    LEFT JOIN pgqueuer q ON q.status::text = s.state
+    GROUP BY s.state
+"""
 LOG = logging.getLogger(__name__)
 _loading = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """One piece of work: whose it is, and which part of it, by ids alone."""
+    """One piece of work: whose it is, and which part of it, by ids alone.
+
+    `traceparent`: the trace in which it was asked for.
+    """
 
     tenant_id: TenantId
     job_id: UUID
     queue_id: int = 0
+    traceparent: str | None = None
 
 
 class PutBack(Exception):
@@ -60,7 +72,7 @@ async def enqueue(
     """
     await asyncio.to_thread(_load)
     queries = _pgqueuer("queries").Queries(_pgqueuer("db").AsyncpgDriver(connection))
-    payload = orjson.dumps([ticket.tenant_id, str(ticket.job_id)])
+    payload = orjson.dumps([ticket.tenant_id, str(ticket.job_id), ticket.traceparent])
     ids: list[int] = await queries.enqueue(
         [_ENTRYPOINT] * count,
         [payload] * count,
@@ -72,6 +84,12 @@ async def enqueue(
 async def tickets_ahead(connection: Connection, queue_id: int) -> int:
     """Return how many tickets of anybody come before one."""
     return int(await connection.fetchval(_AHEAD, queue_id))
+
+
+async def waiting(database: Database, deadline: Deadline) -> list[tuple[str, int, float]]:
+    """Return per state how many tickets there are, and how many seconds the oldest has waited."""
+    rows = await database.call_platform(_WAITING, deadline=deadline)
+    return [(row["state"], row["number"], row["oldest_seconds"]) for row in rows]
 
 
 async def work_off(
@@ -110,8 +128,8 @@ async def _work(
     retry = _pgqueuer("errors").RetryRequested
 
     async def ingest(job: Any) -> None:
-        tenant_id, job_id = orjson.loads(job.payload)
-        ticket = Ticket(TenantId(tenant_id), UUID(job_id), job.id)
+        tenant_id, job_id, traceparent = orjson.loads(job.payload)
+        ticket = Ticket(TenantId(tenant_id), UUID(job_id), job.id, traceparent)
         try:
             await _unless(stopping, handle(ticket))
         except PutBack as error:
