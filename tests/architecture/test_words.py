@@ -14,7 +14,9 @@ from compliance_copilot.telemetry import metrics
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text("utf-8")
 ROW = re.compile(r"^\| `([a-z_]+)` \| ([^|]+) \|", re.MULTILINE)
-ERRORS, METRICS = (dict(ROW.findall(part)) for part in REFERENCE.split("## Metrics"))
+ERRORS, METRICS = (
+    dict(ROW.findall(part)) for part in REFERENCE.partition("## Errors")[2].split("## Metrics")
+)
 
 
 def kinds(kind: type[errors.CopilotError]) -> Iterator[type[errors.CopilotError]]:

@@ -13,6 +13,7 @@ from compliance_copilot.settings import VARIABLES
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
 EXAMPLE_ENV = (ROOT / ".env.example").read_text(encoding="utf-8")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)[^)]*\)")
 METHODS = {"get", "post", "put", "patch", "delete"}
@@ -30,16 +31,16 @@ STEPS = (
 INSTALLING = ["project folder", "version check", "venv", "install", "stamp"]
 
 
-def section(title: str) -> str:
-    """Return the README's text below a heading of the second level."""
-    found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", README, re.MULTILINE | re.DOTALL)
+def section(title: str, page: str = README) -> str:
+    """Return a page's text below a heading of the second level."""
+    found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
     assert found, title
     return found[1]
 
 
 def first_cells(title: str) -> list[str]:
-    """Return the code at the start of each row of a section's table."""
-    return re.findall(r"^\| `([^`]+)` \|", section(title), re.MULTILINE)
+    """Return the code at the start of each row of a table of the reference."""
+    return re.findall(r"^\| `([^`]+)` \|", section(title, REFERENCE), re.MULTILINE)
 
 
 def steps(script: str) -> list[str]:
@@ -67,7 +68,7 @@ def verbs(commands: typer.Typer, before: str = "") -> Iterator[str]:
         yield from verbs(group.typer_instance, f"{group.name} ")
 
 
-def test_every_setting_is_in_the_readmes_table_and_nothing_else_is() -> None:
+def test_every_setting_is_in_the_reference_and_nothing_else_is() -> None:
     assert sorted(first_cells("Settings")) == sorted(VARIABLES)
 
 
@@ -82,7 +83,7 @@ def test_every_setting_can_be_found_in_the_example_environment() -> None:
     assert sorted(set(VARIABLES) - set(named)) == []
 
 
-def test_every_route_is_in_the_readmes_table_and_nothing_else_is() -> None:
+def test_every_route_is_in_the_reference_and_nothing_else_is() -> None:
     served = {
         f"{method.upper()} {path}"
         for path, operations in app.openapi()["paths"].items()
