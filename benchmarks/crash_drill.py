@@ -194,7 +194,7 @@ def _judged(
         "no reservation left 30 s after": closed is not None,
         "the sums equal the ledger": wrong == [],
     }
-    if options.kill == "outage":
+    if options.kill != "service":
         claims["normal again in 5 s"] = max(normal) <= 5.0
     return concluded("crash_drill", options.seed, facts, claims)
 

@@ -87,7 +87,8 @@ async def run(seconds: float) -> int:
                 base, workers=2, OPENAI_API_KEY="sk-drill", OPENAI_BASE_URL=vendor.openai_url
             ) as service:
                 keys = [
-                    await make_tenant(service, t, config={"model_tier": "gpt-4"}) for t in TENANTS
+                    await make_tenant(service, t, config={"model_tier": "gpt-4", "cache": True})
+                    for t in TENANTS
                 ]
                 clients = [client_of(service, key) for key in keys]
                 target = service.url.removeprefix("http://")

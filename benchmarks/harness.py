@@ -227,9 +227,13 @@ async def make_tenant(
     limits: Mapping[str, Any] | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> str:
-    """Make a tenant with one document; return its key."""
+    """Make a tenant with one document and no answers from memory; return its key."""
     async with client_of(service, ADMIN_KEY) as operator:
-        body = {"tenant_id": tenant_id, "name": tenant_id, "config": dict(config or {})}
+        body = {
+            "tenant_id": tenant_id,
+            "name": tenant_id,
+            "config": {"cache": False, **(config or {})},
+        }
         body["limits"] = {**UNLIMITED, **(limits or {})}
         made = await operator.post("/tenants", json=body)
         assert made.status_code == 201, made.text

@@ -124,7 +124,9 @@ async def make_tenants(service: Service, count: int, numbers: random.Random) -> 
     tenants = []
     for number in range(count):
         tenant_id = f"customer-{number:03d}-{numbers.randrange(16**6):06x}"
-        key = await make_tenant(service, tenant_id, config={"retrieval_mode": "hybrid"})
+        key = await make_tenant(
+            service, tenant_id, config={"retrieval_mode": "hybrid", "cache": True}
+        )
         word = f"canary{numbers.randrange(16**8):08x}"
         tenant = Tenant(tenant_id, word, client_of(service, key), key)
         first = {"documents": [document_of(tenant, n) for n in range(4)]}

@@ -106,7 +106,7 @@ async def fill(base: Base, service: Service, profile: Profile, seed: int) -> dic
 
     async def one(tenant_id: str) -> None:
         async with gate:
-            key = await make_tenant(service, tenant_id, limits=LIMITS)
+            key = await make_tenant(service, tenant_id, limits=LIMITS, config={"cache": True})
             async with client_of(service, key, seconds=600) as client:
                 body = {"documents": list(documents(seed, profile.chunks))}
                 (await client.post("/ingest", json=body)).raise_for_status()

@@ -3,7 +3,7 @@
 The quiet tenants ask at a steady pace, alone and beside the noise, in turns; each round of noise
 brings an ingest of its own. The verdict is the median over the rounds of p95 beside / p95 alone.
 
-python -m benchmarks.noisy_neighbour [--seconds 10] [--rounds 5] [--seed N]
+python -m benchmarks.noisy_neighbour [--seconds 30] [--rounds 3] [--seed N]
 """
 
 import argparse
@@ -13,6 +13,7 @@ import random
 import statistics
 import time
 from collections import Counter
+from math import inf
 
 from benchmarks.harness import (
     QUESTION,
@@ -37,10 +38,10 @@ MOST_SLOWER = 1.25
 
 async def quiet(
     service: Service, keys: list[str], seconds: float, chance: random.Random
-) -> tuple[Counter[int], float]:
-    """Let each quiet tenant ask at its pace; return statuses and the p95 in milliseconds."""
+) -> tuple[Counter[int], list[tuple[float, float]]]:
+    """Let each quiet tenant ask at its pace; return statuses, and (sent, milliseconds) of each."""
     statuses: Counter[int] = Counter()
-    latencies: list[float] = []
+    latencies: list[tuple[float, float]] = []
 
     async def ask(key: str, offset: float) -> None:
         line, request = Line(service.port), request_bytes("/query", key, QUESTION)
@@ -50,14 +51,19 @@ async def quiet(
             sent = time.monotonic()
             status = await line.ask(request)
             statuses[status] += 1
-            latencies.append((time.monotonic() - sent) * 1000)
+            latencies.append((sent, (time.monotonic() - sent) * 1000))
         line.close()
 
     await asyncio.gather(*(ask(key, chance.uniform(0, EACH_SECONDS)) for key in keys))
-    return statuses, percentile(latencies, 95)
+    return statuses, latencies
 
 
-async def noise(service: Service, key: str, statuses: Counter[int]) -> None:
+def p95(latencies: list[tuple[float, float]], until: float = inf) -> float:
+    """Return the p95 in milliseconds of what was sent before an instant."""
+    return percentile([took for sent, took in latencies if sent < until], 95)
+
+
+async def noise(service: Service, key: str, statuses: Counter[int], ended: list[float]) -> None:
     """Stream at fifty times the limit over 200 connections, and ingest, until cancelled."""
     request = request_bytes("/query", key, {**QUESTION, "stream": True})
     pause = STREAMS * 60 / (LIMIT_A_MINUTE * TIMES_ITS_LIMIT)
@@ -81,6 +87,7 @@ async def noise(service: Service, key: str, statuses: Counter[int]) -> None:
         async with client_of(service, key, seconds=300) as client:
             reply = await client.post("/ingest", json={"documents": documents})
             statuses[reply.status_code + 1000] += 1  # 1200: the ingest went through
+            ended.append(time.monotonic())
 
     await asyncio.gather(ingest(), *(stream(place) for place in range(STREAMS)))
 
@@ -91,6 +98,8 @@ async def run(seconds: float, rounds: int, seed: int) -> int:
     alone: Counter[int] = Counter()
     beside: Counter[int] = Counter()
     pairs: list[tuple[float, float]] = []
+    ingests: list[float] = []
+    during: list[float] = []
     async with open_base() as base, open_service(base, workers=2) as service:
         keys = [await make_tenant(service, f"quiet{n}") for n in range(QUIET)]
         # One for each round: else the minute of the round before would refuse the ingest.
@@ -98,14 +107,17 @@ async def run(seconds: float, rounds: int, seed: int) -> int:
         noisy = [await make_tenant(service, f"noisy{n}", limits=limits) for n in range(rounds)]
         await quiet(service, keys, 3, chance)
         for key in noisy:
-            statuses, p95_alone = await quiet(service, keys, seconds, chance)
+            statuses, latencies = await quiet(service, keys, seconds, chance)
             alone += statuses
-            making = asyncio.create_task(noise(service, key, loud))
-            statuses, p95_beside = await quiet(service, keys, seconds, chance)
+            p95_alone, began = p95(latencies), time.monotonic()
+            making = asyncio.create_task(noise(service, key, loud, ended := []))
+            statuses, latencies = await quiet(service, keys, seconds, chance)
             beside += statuses
             making.cancel()
             await asyncio.gather(making, return_exceptions=True)
-            pairs.append((p95_alone, p95_beside))
+            pairs.append((p95_alone, p95(latencies)))
+            ingests += [end - began for end in ended]
+            during += [p95(latencies, until=end) for end in ended]
     slower = statistics.median(there / here for here, there in pairs)
     facts = {
         "quiet, alone": dict(alone),
@@ -115,6 +127,8 @@ async def run(seconds: float, rounds: int, seed: int) -> int:
         "p95 beside the noise, ms": [round(there, 1) for _, there in pairs],
         "slower": [f"{there / here:.2f}" for here, there in pairs],
         "slower, median": f"{slower:.2f} x",
+        "seconds of the ingests": [round(took, 1) for took in ingests],
+        "p95 while they ran, ms": [round(figure, 1) for figure in during],
         "load average of the machine at the end": os.getloadavg()[0],
     }
     misses = {
@@ -127,8 +141,8 @@ async def run(seconds: float, rounds: int, seed: int) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=None)
     given = parser.parse_args()
     seed = new_seed() if given.seed is None else given.seed

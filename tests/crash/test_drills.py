@@ -16,6 +16,17 @@ DRILLS = {
     "a killed service loses and doubles nothing": (
         "crash_drill --kill service --kills 1 --queries 60 --seed 1"
     ),
+    "a killed database loses and doubles nothing": (
+        "crash_drill --kill database --kills 1 --queries 60 --seed 1"
+    ),
+    "a database that is away and comes back loses and doubles nothing": (
+        "crash_drill --kill outage --down-seconds 2 --queries 60 --seed 1"
+    ),
+    "over several processes as many get in as the limit allows": (
+        "rate_limit_drill --requests 80 --workers 2 --limit 20 --seed 1"
+    ),
+    "a budget holds against many at once": "budget_drill --requests 30 --carried 5 --seed 1",
+    "a service that is asked to leave finishes what it has": "shutdown_drill --times 1 --seed 1",
     "a database that falls silent holds no request beyond its deadline": (
         "blackhole_drill --only database --when meanwhile --requests 12 --timeout 2 --seed 1"
     ),
