@@ -73,6 +73,8 @@ def _no_store(request: Request) -> bool:
 
 def claim_of(request: Request, body: Body) -> IdempotencyClaim | None:
     """Return the `Idempotency-Key` with the hash of its body. Raises InvalidRequest."""
+    if "idempotency-key" not in request.headers:
+        return None  # before the body is written out once more and hashed
     return claim_with(request, sha256(_canonical(request, body)).digest())
 
 

@@ -28,6 +28,8 @@ _MONTHS = {
     )
     for name in names.split()
 }
+_MONTH_BEGINS = tuple(sorted({name[:3] for name in _MONTHS}))
+_DIGIT = re.compile(r"\d")
 _MONTH = "|".join(sorted(_MONTHS, key=len, reverse=True))
 _DATES = (
     re.compile(r"\b(?P<y>\d{4})-(?P<m>\d{2})-(?P<d>\d{2})\b"),
@@ -116,7 +118,7 @@ _PROHIBITION = (
     r"|untersagt|verboten|unzulässig|nicht (?:erlaubt|zulässig|gestattet))"
 )
 # Modality with its polarity: "may not" and "must not" forbid, "muss nicht" exempts. The first
-# pattern that takes a stretch keeps it.
+# pattern that takes a stretch keeps it. In small letters, for lowered texts.
 _MODALS: tuple[tuple[str, re.Pattern[str]], ...] = (
     (
         "exempt",
@@ -124,7 +126,6 @@ _MODALS: tuple[tuple[str, re.Pattern[str]], ...] = (
             r"\b(?:not (?:\w+ )?(?:required|mandatory|obliged|need(?:ed)? to)|no (?:obligation"
             r"|duty)|(?:need|do|does) not (?:need|have) to|need not|muss nicht|müssen nicht"
             r"|nicht (?:\w+ )?(?:erforderlich|verpflichtet|vorgeschrieben))\b",
-            re.I,
         ),
     ),
     (
@@ -134,7 +135,6 @@ _MODALS: tuple[tuple[str, re.Pattern[str]], ...] = (
             rf"|{_PROHIBITION}|(?:darf|dürfen|kann|können)\b[^.;,]{{0,40}}?\b(?:nicht|kein\w*|nie"
             r"|niemals)|(?:kein\w*|no one|nobody|no \w+)\b"
             r"[^.;,]{0,30}?\b(?:may|can|darf|dürfen))\b",
-            re.I,
         ),
     ),
     (
@@ -143,7 +143,7 @@ _MODALS: tuple[tuple[str, re.Pattern[str]], ...] = (
             r"\b(?:must|shall|ha(?:s|ve|d) to|needs? to|required?|requires?|requirements?|mandatory"
             r"|oblig\w+|muss|müssen|musst|mussten?|verpflicht\w+|(?:hat|haben|ist|sind)\b.{1,80}?\bzu"
             r"|erforderlich\w*|vorgeschrieben\w*|zwingend\w*|pflicht)\b",
-            re.I | re.S,
+            re.S,
         ),
     ),
     (
@@ -151,14 +151,11 @@ _MODALS: tuple[tuple[str, re.Pattern[str]], ...] = (
         re.compile(
             r"\b(?:may|might|can|could|allow(?:ed|s)?|permit(?:ted|s)?|optional(?:ly)?|darf|dürfen"
             r"|kann|können|könnten?|erlaubt|zulässig|gestattet)\b",
-            re.I,
         ),
     ),
     (
         "should",
-        re.compile(
-            r"\b(?:should|ought|recommend\w*|soll(?:en|te|ten)?|empfohlen|empfiehlt)\b", re.I
-        ),
+        re.compile(r"\b(?:should|ought|recommend\w*|soll(?:en|te|ten)?|empfohlen|empfiehlt)\b"),
     ),
 )
 # Each line is a scale: a sentence on one step needs a quote on the same step.
@@ -218,7 +215,7 @@ def claims(text: str) -> Claims:
         quantities=frozenset(_quantities(rest)),
         dates=dates,
         negated=bool(_NEGATION.search(_BOUND.sub(" ", text))),
-        modals=_modals(rest),
+        modals=_modals(rest.lower()),
         steps=frozenset(_STEPS[w] for w in _WORD.findall(text.lower()) if w in _STEPS),
         names=frozenset(_ACRONYM.findall(text)) | frozenset(_NAME.findall(text)),
     )
@@ -246,7 +243,12 @@ def _modals(text: str) -> frozenset[str]:
 
 def _without_dates(text: str) -> tuple[frozenset[Date], str]:
     dates: set[Date] = set()
-    for pattern in _DATES:
+    # Most sentences have no date, and the patterns with names of months are slow to say so.
+    if not _DIGIT.search(text):
+        return frozenset(), text
+    lower = text.casefold()
+    patterns = _DATES if any(month in lower for month in _MONTH_BEGINS) else _DATES[:3]
+    for pattern in patterns:
         for match in pattern.finditer(text):
             month = match["m"].lower()
             number = _MONTHS.get(month) or int(month)
