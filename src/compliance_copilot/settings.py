@@ -106,7 +106,9 @@ class Settings(BaseModel):
     drain_notice_seconds: float = Field(default=0.0, ge=0, le=60)
     """Between SIGTERM, when /ready turns to 503, and the end of accepting connections."""
     hot_index_megabytes: int = Field(default=512, ge=0, le=1_000_000)
-    """Memory per worker for tenants in use; 0 searches in SQL alone."""
+    """Room on disk for the corpora of tenants in use; 0 searches in SQL alone."""
+    hnsw_min_chunks: int = Field(default=50_000, ge=1)
+    """From here on `vectors hnsw` gives a tenant an index of its own for dense search alone."""
     query_cache_megabytes: int = Field(default=64, ge=0, le=100_000)
     """Memory per worker for answers of a moment ago; 0 keeps none."""
     database_pool_size: int = Field(default=10, ge=1, le=100)

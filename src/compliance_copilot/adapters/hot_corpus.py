@@ -70,7 +70,7 @@ class HotCorpus:
 
     @property
     def rows(self) -> int:
-        """Chunks that are kept here, those not yet in force included."""
+        """Chunks that are kept here."""
         return len(self.arrays["lengths"])
 
     @property
@@ -78,27 +78,23 @@ class HotCorpus:
         """Length of a vector."""
         return int(self.arrays["vectors"].shape[1])
 
-    def search(self, query: HybridQuery, *, limit: int, now: datetime) -> RankedLists:
-        """Return both lists over what is in force now."""
-        return self._ranked(query, None, limit, now)
+    def search(self, query: HybridQuery, *, limit: int) -> RankedLists:
+        """Return both lists over the whole corpus."""
+        return self._ranked(query, None, limit)
 
-    def score(
-        self, query: HybridQuery, chunk_ids: Sequence[UUID], *, limit: int, now: datetime
-    ) -> RankedLists:
-        """Return both lists over these chunks, as far as they are here and in force now."""
-        return self._ranked(query, chunk_ids, limit, now)
+    def score(self, query: HybridQuery, chunk_ids: Sequence[UUID], *, limit: int) -> RankedLists:
+        """Return both lists over these chunks, as far as they are here."""
+        return self._ranked(query, chunk_ids, limit)
 
     def has_to_filter(self, query: HybridQuery, documents: int) -> bool:
         """Tell whether a filter is new here, and more than `documents` have to be looked at."""
         new = query.filters is not None and query.filters not in self.masks
         return new and len(self.arrays["document_spans"]) > documents
 
-    def _ranked(
-        self, query: HybridQuery, only: Sequence[UUID] | None, limit: int, now: datetime
-    ) -> RankedLists:
+    def _ranked(self, query: HybridQuery, only: Sequence[UUID] | None, limit: int) -> RankedLists:
         postings, frequencies = self._postings(query.terms)
         statistics = statistics_of(frequencies, self.chunk_count, self.pinned_length)
-        hidden = self._hidden(query.filters, now)
+        hidden = None if query.filters is None else self._outside(query.filters)
         if only is None:
             rows = self._nominations(query, postings, hidden, statistics, limit)
         else:
@@ -201,22 +197,6 @@ class HotCorpus:
         found[places[kept], postings.columns[kept]] = postings.weights[kept]
         return found
 
-    def _hidden(self, filters: Filter | None, now: datetime) -> NDArray[np.bool_] | None:
-        at = microseconds(now)
-        hidden = None
-        if not self._first_change[0] <= at < self._first_change[1]:
-            hidden = (self.arrays["starts"] > at) | (self.arrays["ends"] <= at)
-        if filters is None:
-            return hidden
-        outside = self._outside(filters)
-        return outside if hidden is None else hidden | outside
-
-    @cached_property
-    def _first_change(self) -> tuple[int, int]:
-        """From when until when every chunk here is in force."""
-        starts, ends = self.arrays["starts"], self.arrays["ends"]
-        return int(starts.max(initial=-(2**62))), int(ends.min(initial=2**62))
-
     def _outside(self, filters: Filter) -> NDArray[np.bool_]:
         mask = self.masks.get(filters)
         if mask is None:
@@ -287,8 +267,6 @@ def pack(rows: Sequence[Row]) -> dict[str, NDArray[Any]]:
         "lengths": np.array([row["length"] for row in rows], dtype=np.float32),
         "ordinals": np.array([row["ordinal"] for row in rows], dtype=np.int32),
         "documents": np.array(documents, dtype=np.int32),
-        "starts": np.array([_instant(row["effective_from"]) for row in rows], dtype=np.int64),
-        "ends": np.array([_instant(row["effective_until"]) for row in rows], dtype=np.int64),
         **_inverted(rows),
         **_records("chunk", [_chunk_record(row) for row in rows]),
         **_records("document", [_document_record(by_number[n]) for n in range(len(keys))]),
@@ -302,7 +280,6 @@ def _inverted(rows: Sequence[Row]) -> dict[str, NDArray[Any]]:
     owners = np.repeat(np.arange(len(rows), dtype=np.int32), [len(ids) for ids, _ in sparse])
     order = np.argsort(terms, kind="stable")
     counted = dict(zip(rows[0]["known_terms"] or (), rows[0]["frequencies"] or (), strict=True))
-    # A term that only chunks not yet in force have is not counted, and so not known.
     known, starts = np.unique(terms[order], return_index=True)
     return {
         "terms": known,
@@ -340,14 +317,10 @@ def _document_record(row: Row) -> bytes:
             "version": row["version"],
             "title": row["title"],
             "metadata": orjson.loads(row["metadata"]),
-            "effective_from": microseconds(row["version_from"]),
+            "effective_from": microseconds(row["effective_from"]),
             "created_at": microseconds(row["created_at"]),
         }
     )
-
-
-def _instant(at: datetime) -> int:
-    return microseconds(at if at.tzinfo else at.replace(tzinfo=UTC))
 
 
 def _joined(parts: Sequence[NDArray[Any]], kind: type) -> NDArray[Any]:

@@ -8,16 +8,15 @@ the version is part of the question; an earlier instant (`as_of`) is asked behin
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
 from compliance_copilot.adapters.corpus_files import CorpusFiles
 from compliance_copilot.adapters.hot_corpus import HotCorpus, pack
-from compliance_copilot.core.clock import Deadline, utc_now
+from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.errors import CopilotError
 from compliance_copilot.core.vocabulary import TenantId
 from compliance_copilot.rag.ports import HybridQuery, RankedLists, VectorIndex
@@ -41,7 +40,20 @@ LOG = logging.getLogger(__name__)
 class _Mapped:
     version: int
     corpus: HotCorpus
+    embedder: str | None
+    indexed: bool
+    """There is an index of its own for dense search alone, quicker than this."""
     noted_at: float
+
+    def serves(self, query: HybridQuery) -> bool:
+        """Tell whether a question at this version is answered here, or else behind.
+
+        What is left to the index behind is so whether or not the corpus is mapped: its bytes do
+        not hang on that.
+        """
+        if query.embedder is not None and self.embedder not in (None, query.embedder):
+            return False  # refused there, with the command that mends it
+        return bool(query.terms) or query.filters is not None or not self.indexed
 
 
 class HotIndex:
@@ -52,13 +64,10 @@ class HotIndex:
         cold: VectorIndex,
         database: Database,
         files: CorpusFiles,
-        *,
-        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._cold = cold
         self._database = database
         self._files = files
-        self._clock = clock
         self._hot: dict[TenantId, _Mapped] = {}
         self._loading: dict[TenantId, asyncio.Task[None]] = {}
         self._too_large: dict[TenantId, int] = {}
@@ -82,10 +91,9 @@ class HotIndex:
         corpus = self._corpus(tenant_id, query)
         if corpus is None:
             return await self._cold.search(tenant_id, query, limit=limit, deadline=deadline)
-        now = self._clock()
         if corpus.rows >= _THREAD_ROWS or corpus.has_to_filter(query, _THREAD_DOCUMENTS):
-            return await asyncio.to_thread(corpus.search, query, limit=limit, now=now)
-        return corpus.search(query, limit=limit, now=now)
+            return await asyncio.to_thread(corpus.search, query, limit=limit)
+        return corpus.search(query, limit=limit)
 
     async def score(
         self,
@@ -102,7 +110,7 @@ class HotIndex:
             return await self._cold.score(
                 tenant_id, query, chunk_ids, limit=limit, deadline=deadline
             )
-        return corpus.score(query, chunk_ids, limit=limit, now=self._clock())
+        return corpus.score(query, chunk_ids, limit=limit)
 
     async def forget(self, tenant_id: TenantId) -> int:
         """Remove all files of a tenant (erasure); other workers let go within seconds.
@@ -144,7 +152,7 @@ class HotIndex:
                 return None
         if mapped.corpus.dimensions != len(query.dense):
             return None  # made by another embedder: the index behind says so
-        return mapped.corpus
+        return mapped.corpus if mapped.serves(query) else None
 
     def _warm(self, tenant_id: TenantId) -> None:
         if self._files.max_bytes and tenant_id not in self._loading:
@@ -183,11 +191,14 @@ class HotIndex:
         stamps = await self._database.call(tenant_id, _STAMP, deadline=deadline)
         if not stamps:
             return True  # nothing is known of this tenant: nothing to map
-        version, stamp = stamps[0]["version"], stamps[0]["stamp"]
+        (now,) = stamps
+        version, stamp = now["version"], now["stamp"]
         arrays = await asyncio.to_thread(self._files.read, tenant_id, version, stamp)
         if arrays is None:
             return False
-        self._hot[tenant_id] = _Mapped(version, HotCorpus(arrays), time.monotonic())
+        self._hot[tenant_id] = _Mapped(
+            version, HotCorpus(arrays), now["embedder"], now["indexed"], time.monotonic()
+        )
         return True
 
     async def _build(self, tenant_id: TenantId, deadline: Deadline) -> bool:

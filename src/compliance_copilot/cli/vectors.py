@@ -1,4 +1,4 @@
-"""vectors: the index of a hosted vector store."""
+"""vectors: the index of a hosted vector store, and those of large tenants."""
 
 import asyncio
 
@@ -21,6 +21,38 @@ Example: PINECONE_API_KEY=... compliance-copilot vectors init
 def init(as_json: Json = False) -> None:
     """Make the index and tell what it is like."""
     show_one(asyncio.run(_init()), as_json=as_json)
+
+
+_HNSW_HELP = """Give large tenants an index of their own for dense search (`basic` mode).
+
+Tenants with HNSW_MIN_CHUNKS chunks or more get one, others lose theirs; safe to repeat, and nobody
+has to wait meanwhile. Needs the owner, as `migrate` does. Prints the recall that was measured.
+
+Example: HNSW_MIN_CHUNKS=100000 compliance-copilot vectors hnsw
+"""
+
+
+@app.command(help=_HNSW_HELP)
+def hnsw(as_json: Json = False) -> None:
+    """Make and drop indexes, and tell which."""
+    asyncio.run(_hnsw(as_json=as_json))
+
+
+async def _hnsw(*, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from compliance_copilot.core.errors import SetupError
+    from compliance_copilot.settings import load_settings
+    from compliance_copilot.storage.large_tenants import index_large_tenants
+    from compliance_copilot.wiring import open_server
+
+    settings = load_settings()
+    async with open_server(settings) as addresses:
+        if addresses.owner is None:
+            raise SetupError("DATABASE_OWNER_URL: is not set; an index is made by the owner.")
+        found = index_large_tenants(addresses.owner, min_chunks=settings.hnsw_min_chunks)
+        async for changed in found:
+            show_one(asdict(changed), as_json=as_json)
 
 
 async def _init() -> dict[str, object]:

@@ -128,6 +128,11 @@ BEGIN
     PERFORM set_config('app.tenant_id', p_tenant, true);
     PERFORM require_embedder(p_tenant, p_embedder);
     v_at := instant_of(p_tenant, p_as_of);
+    IF cardinality(p_terms) = 0 AND p_filter IS NULL AND p_as_of IS NULL AND has_hnsw(p_tenant) THEN
+        v_ids := nearest_by_hnsw(p_tenant, p_dense, p_limit, v_at);
+        RETURN QUERY SELECT * FROM stored_chunks(p_tenant, v_ids, p_terms, p_as_of, NULL);
+        RETURN;
+    END IF;
     IF cardinality(p_terms) > 0 THEN
         v_chunks := CASE WHEN p_as_of IS NULL
             THEN (SELECT c.chunks FROM corpora c WHERE c.tenant_id = p_tenant)
@@ -176,25 +181,26 @@ $$;
 -- What a tenant's corpus is at this moment: its version, and which transaction of which database
 -- wrote it last, so that a version that a restored backup counts anew is another one.
 CREATE FUNCTION corpus_stamp(p_tenant text)
-RETURNS TABLE (version bigint, stamp text) LANGUAGE plpgsql STABLE AS $$
+RETURNS TABLE (version bigint, stamp text, embedder text, indexed boolean)
+LANGUAGE plpgsql STABLE AS $$
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant, true);
     RETURN QUERY
     SELECT k.version, (SELECT d.oid::text FROM pg_database d WHERE d.datname = current_database())
-                      || '.' || k.xmin::text
+                      || '.' || k.xmin::text, k.embedder, has_hnsw(p_tenant)
     FROM corpora k WHERE k.tenant_id = p_tenant AND k.chunks > 0;
 END
 $$;
 
--- The whole of a tenant's corpus in force, for an index in memory; one snapshot with its version.
--- The first row carries the statistics of all terms.
+-- The whole of a tenant's corpus in force (at the instant that belongs to its version), for an
+-- index in memory; one snapshot with its version. The first row carries the statistics of all terms.
 CREATE FUNCTION load_corpus(p_tenant text)
 RETURNS TABLE (corpus_version bigint, stamp text, pinned_length double precision, chunk_count integer,
                id uuid, document_id text,
                version integer, ordinal integer, start_offset integer, end_offset integer,
                text text, title text, headings text[], page integer, metadata jsonb,
                dense halfvec, sparse sparsevec, length integer, effective_from timestamptz,
-               effective_until timestamptz, version_from timestamptz, created_at timestamptz,
+               created_at timestamptz,
                known_terms integer[], frequencies integer[])
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
@@ -207,13 +213,14 @@ BEGIN
     INTO v_terms, v_frequencies
     FROM term_statistics s WHERE s.tenant_id = p_tenant AND s.document_frequency > 0;
     RETURN QUERY
-    SELECT k.version, (SELECT t.stamp FROM corpus_stamp(p_tenant) t), k.pinned_length, k.chunks, c.id, c.document_id, c.version, c.ordinal,
-           c.start_offset, c.end_offset, c.text, d.title, c.headings, c.page, d.metadata, v.dense,
-           v.sparse, v.length, v.effective_from, v.effective_until, d.effective_from, d.created_at,
+    SELECT k.version, (SELECT t.stamp FROM corpus_stamp(p_tenant) t), k.pinned_length, k.chunks,
+           c.id, c.document_id, c.version, c.ordinal, c.start_offset, c.end_offset, c.text, d.title, c.headings, c.page, d.metadata, v.dense,
+           v.sparse, v.length, d.effective_from, d.created_at,
            CASE WHEN row_number() OVER (ORDER BY c.id) = 1 THEN v_terms END,
            CASE WHEN row_number() OVER (ORDER BY c.id) = 1 THEN v_frequencies END
     FROM corpora k
-    JOIN chunk_vectors v ON v.tenant_id = k.tenant_id AND v.effective_until > now()
+    JOIN chunk_vectors v ON v.tenant_id = k.tenant_id AND v.effective_until > k.in_force_at
+                        AND v.effective_from <= k.in_force_at
     JOIN chunks c ON c.tenant_id = k.tenant_id AND c.id = v.chunk_id
     JOIN document_versions d ON d.tenant_id = k.tenant_id AND d.document_id = c.document_id
                             AND d.version = c.version
