@@ -11,12 +11,14 @@ from compliance_copilot.core.errors import LimitReached
 from compliance_copilot.core.vocabulary import NewDocument, Source, TenantId
 from compliance_copilot.orchestrator import Service
 from compliance_copilot.rag.filter_language import EVERYTHING, narrowed
+from compliance_copilot.tenancy.tenants import TenantChange
 from tests.conftest import make_customer
 from tests.rag.test_corpus import GERMAN, LONG, SHORT, ranking
 
 OLD = NewDocument("# Backups\n\nBackups are kept for thirty days in a second place.", "backups")
 NEW = replace(OLD, text=OLD.text.replace("thirty", "ninety"))
 QUESTION = "How long are backups kept?"
+ACME = TenantId("acme")
 
 
 def from_now(**difference: float) -> datetime:
@@ -171,6 +173,24 @@ async def test_bytes_of_all_versions_count_towards_the_limit_and_unchanged_ones_
     await service.copilot.ingest("acme", [replace(OLD, document_id="third")])
     use = (await service.copilot.limits("acme"))["use"]
     assert (use["documents"], use["text_bytes"]) == (1, size)
+
+
+async def test_who_is_above_a_lowered_limit_is_refused_at_the_door_until_something_is_erased(
+    service: Service, owner: asyncpg.Connection
+) -> None:
+    await make_customer(service, "acme")
+    await service.copilot.ingest("acme", [OLD, GERMAN])
+    for limit, quota in (("max_documents", 1), ("max_bytes", 100)):
+        lifted = {"max_documents": None, "max_bytes": None}
+        await service.tenants.update(ACME, TenantChange(limits={**lifted, limit: quota}))
+        with pytest.raises(LimitReached) as refused:
+            await service.copilot.ingest("acme", [OLD])
+        facts = refused.value.facts
+        assert (facts["limit"], facts["quota"], facts["remaining"]) == (limit, quota, 0)
+    assert await owner.fetchval("SELECT count(*) FROM usage_events") == 1
+    await service.copilot.documents.delete("acme", "loeschung")
+    reply = await service.copilot.ingest("acme", [OLD])
+    assert [d.status for d in reply.documents] == ["unchanged"]
 
 
 async def test_where_a_document_was_read_from_is_kept_even_when_its_text_is_the_same(

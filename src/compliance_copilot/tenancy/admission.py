@@ -88,6 +88,8 @@ _LIMIT_NAMES = {
     "queries_per_hour": "max_queries_per_hour",
     "requests_per_minute": "requests_per_minute",
     "concurrent_requests": "max_concurrent_requests",
+    "max_documents": "max_documents",
+    "max_bytes": "max_bytes",
 }
 
 Planner = Callable[[EffectiveConfig], Reservation]
@@ -285,6 +287,8 @@ def _request(ask: Ask, permit: Permit, version: int) -> tuple[object, ...]:
         claim.key if claim else None,
         claim.body_hash if claim else None,
         ask.continues,
+        limits.max_documents,
+        limits.max_bytes,
     )
 
 

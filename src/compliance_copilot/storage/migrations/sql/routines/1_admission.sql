@@ -95,11 +95,14 @@ CREATE TYPE admission_request AS (
     queries_per_hour integer, requests_per_minute integer, concurrent integer,
     budget_micro_usd bigint,
     provider text, model text, price_version text, reserved_micro_usd bigint, unpriced boolean,
-    lease_seconds real, idempotency_key text, body_hash bytea, continues boolean);
+    lease_seconds real, idempotency_key text, body_hash bytea, continues boolean,
+    max_documents integer, max_bytes bigint);
 
--- The limit on documents is kept by the transaction that stores them, where their number is known.
+-- The limits on documents and bytes are kept by the transaction that stores them, where their number
+-- is known; admission refuses who is above one already (it was lowered).
 -- verdict: admitted | stale | due (a version comes into force: move the corpus, ask again) | unknown_tenant | suspended | unauthenticated | forbidden
 --          | replay | running | idempotency_mismatch | gone
+--          | max_documents | max_bytes
 --          | queries_per_hour | requests_per_minute | concurrent_requests | budget
 CREATE TYPE admission_reply AS (
     verdict text, version bigint, tenant_config jsonb, tenant_limits jsonb, system_config jsonb,
@@ -167,7 +170,15 @@ BEGIN
         a.verdict := 'requests_per_minute'; a.quota := r.requests_per_minute;
         a.remaining := 0; a.retry_after := v_retry; RETURN;
     END IF;
-    IF r.operation <> 'ingest' THEN
+    IF r.operation = 'ingest' THEN
+        SELECT CASE WHEN c.documents > r.max_documents THEN 'max_documents'
+                    WHEN c.text_bytes > r.max_bytes THEN 'max_bytes' END
+        INTO a.verdict FROM corpora c WHERE c.tenant_id = p_tenant;
+        IF a.verdict IS NOT NULL THEN
+            a.quota := CASE a.verdict WHEN 'max_documents' THEN r.max_documents ELSE r.max_bytes END;
+            a.remaining := 0; a.retry_after := 3600; RETURN;
+        END IF;
+    ELSE
         SELECT w.admitted, w.retry_after, w.reset_after INTO v_count, v_retry, v_reset
         FROM window_state(p_tenant, 60, 3600, r.queries_per_hour, p_now) w;
         a.quota := r.queries_per_hour; a.remaining := r.queries_per_hour - v_count - 1;
