@@ -261,7 +261,7 @@ def _assemble(
         ErasureStore(database, checkpoints.signer),
         rooms.documents,
         engines.replication,
-        _forgetting(engines.index),
+        _forgetting(engines.index, rooms.cache),
         partial(bring_into_force, database),
     )
     return Service(
@@ -286,10 +286,11 @@ def _assemble(
     )
 
 
-def _forgetting(index: VectorIndex) -> Callable[[TenantId], Awaitable[object]]:
+def _forgetting(index: VectorIndex, cache: QueryCache) -> Callable[[TenantId], Awaitable[object]]:
     """Return what takes a tenant out of this process's memory and files."""
 
     async def forget(tenant_id: TenantId) -> None:
+        cache.forget(tenant_id)
         if isinstance(index, HotIndex):
             await index.forget(tenant_id)
 

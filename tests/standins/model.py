@@ -123,8 +123,24 @@ MODELS: dict[str, Callable[[Prompt], str]] = {
 }
 
 
+def advised(text: str) -> str | None:
+    """Do what an instruction beside the answer asks; None when the prompt is none."""
+    if "You are given an earlier question" in text:
+        before, after = (re.search(rf"^{name}: (.*)$", text, re.M) for name in
+                         ("Earlier question", "Follow-up"))  # fmt: skip
+        return f"{after[1].rstrip('?')}, as to {before[1].rstrip('?')}?" if before and after else ""
+    if "You are given a question." in text:
+        asked = text.rsplit("\n", 1)[-1]
+        return "\n".join(
+            f"{n}. {part.strip(' ?')}?" for n, part in enumerate(re.split(r"\bplus\b", asked), 1)
+        )
+    return None
+
+
 def answer(text: str, mode: str) -> str:
     """Return what the model says to a prompt in this mode."""
+    if mode not in MODELS and (said := advised(text)) is not None:
+        return said
     return MODELS.get(mode, normal)(read(text))
 
 

@@ -27,7 +27,7 @@ class AnthropicGenerator(HostedGenerator):
         return {
             "model": request.model,
             "max_tokens": request.max_tokens,
-            "system": prompting.SYSTEM,
+            "system": prompting.system_of(request),
             "messages": [{"role": "user", "content": message}],
             "stream": True,
             **self._format(request, _FORMAT),

@@ -48,8 +48,9 @@ class HostedGenerator(ABC):
         if deadline.passed:
             raise DeadlineExceeded
         sdk = await self.warm()
-        message = prompting.user_message(request.question, request.sources)
-        progress = Progress(request.model, len(f"{prompting.SYSTEM}{message}".encode()))
+        message = prompting.message_of(request)
+        prompt = f"{prompting.system_of(request)}{message}"
+        progress = Progress(request.model, len(prompt.encode()))
         pieces = self._pieces(sdk, request, message, progress, deadline)
         async for item in drafting.drafted(self.provider, sdk, pieces, progress, deadline):
             yield item
@@ -109,7 +110,8 @@ class HostedGenerator(ABC):
 
     def _format(self, request: GenerationRequest, schema: object) -> dict[str, Any]:
         """Return the argument that names the schema, unless the server has refused it."""
-        return {} if request.model in self._without_schema else {self._schema_argument: schema}
+        plain = request.instruction is not None or request.model in self._without_schema
+        return {} if plain else {self._schema_argument: schema}
 
     @abstractmethod
     def _call(self, client: Any) -> Callable[..., Awaitable[Any]]:

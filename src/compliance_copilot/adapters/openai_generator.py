@@ -30,7 +30,7 @@ class OpenAIGenerator(HostedGenerator):
         arguments: dict[str, Any] = {
             "model": request.model,
             "messages": [
-                {"role": "system", "content": prompting.SYSTEM},
+                {"role": "system", "content": prompting.system_of(request)},
                 {"role": "user", "content": message},
             ],
             "stream": True,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from compliance_copilot.core.vocabulary import DraftSentence, Quote, ScoredChunk
+from compliance_copilot.rag.ports import GenerationRequest
 from compliance_copilot.rag.sentences import spans
 
 SYSTEM = """\
@@ -62,6 +63,18 @@ SCHEMA: dict[str, Any] = {
     "required": ["sentences"],
     "additionalProperties": False,
 }
+
+
+def system_of(request: GenerationRequest) -> str:
+    """Return the rules of a call."""
+    return request.instruction or SYSTEM
+
+
+def message_of(request: GenerationRequest) -> str:
+    """Return the message of a call: the question with its sources, or what is to be worked on."""
+    if request.instruction is not None:
+        return request.question
+    return user_message(request.question, request.sources)
 
 
 def user_message(question: str, sources: Sequence[ScoredChunk]) -> str:

@@ -16,6 +16,7 @@ from compliance_copilot.orchestrator.replying import query_reply
 from compliance_copilot.orchestrator.reservations import Reservations
 from compliance_copilot.orchestrator.rooms import Rooms
 from compliance_copilot.orchestrator.steps import LedgerSteps
+from compliance_copilot.rag import advice
 from compliance_copilot.rag.filter_language import EVERYTHING, Narrowing
 from compliance_copilot.rag.retrieval import RetrievalRequest, Retrieved
 from compliance_copilot.tenancy.admission import Planner
@@ -68,19 +69,44 @@ class Asking:
         tell(Done(reply))
         return reply
 
-    async def standing(self, permit: Permit, question: Question, conversation_id: str) -> Question:
+    async def standing(
+        self, permit: Permit, question: Question, conversation_id: str, meter: Meter
+    ) -> Question:
         """Return the question of a conversation so that it stands alone."""
-        text = await self.rooms.conversations.follow(permit, conversation_id, question.text)
+
+        async def rewrite(before: str, text: str) -> str | None:
+            reserve = self.reservations.on_tier(permit.config, text)
+            attempts = LedgerAttempts(meter, permit, reserve)
+            told = await self.rooms.answerer.advise(
+                advice.STANDALONE,
+                advice.follow_up(before, text),
+                permit.config,
+                attempts,
+                deadline=permit.deadline,
+            )
+            if attempts.pending is not None:  # a call of its own; the question begins anew
+                await meter.next_attempt(attempts.pending, self.plan(text)(permit.config))
+            return told[0] if len(told) == 1 else None
+
+        text = await self.rooms.conversations.follow(
+            permit, conversation_id, question.text, rewrite
+        )
         return replace(question, text=text, rewritten=text != question.text)
 
-    async def found(
+    async def searched(
         self, permit: Permit, question: Question, meter: Meter, *, explain: bool = False
     ) -> Retrieved:
-        """Return the evidence for a question or a search, each step of it in the ledger."""
-        found = await self.embedding.retriever(meter).retrieve(
-            permit.tenant_id,
-            retrieval_request(permit, question, explain=explain),
-            LedgerSteps(meter, self.embedding, permit.config),
+        """Return the evidence for a search; no model is asked."""
+        reserve = self.reservations.on_tier(permit.config, question.text)
+        steps = LedgerSteps(LedgerAttempts(meter, permit, reserve), self.embedding, None)
+        return await self._found(permit, question, steps, explain=explain)
+
+    async def _found(
+        self, permit: Permit, question: Question, steps: LedgerSteps, *, explain: bool = False
+    ) -> Retrieved:
+        """Return the evidence, each step of the way to it in the ledger."""
+        found = await self.embedding.retriever(steps.attempts.meter).retrieve(
+            permit.tenant_id, retrieval_request(permit, question, explain=explain), steps
         )
         return self.rooms.watch.look(found, hold=permit.config.hold_suspicious)
 
@@ -88,9 +114,10 @@ class Asking:
         self, permit: Permit, question: Question, attempts: LedgerAttempts, tell: Tell
     ) -> QueryReply:
         meter = attempts.meter
-        found = await self.found(permit, question, meter)
+        steps = LedgerSteps(attempts, self.embedding, self.rooms.answerer)
+        found = await self._found(permit, question, steps)
         if found.steps:  # each is an attempt of its own, the last one still open
-            attempts.pending = self.embedding.settlement(found.steps[-1]["action"], meter)
+            steps.end()
         elif self.embedding.hosted:  # its call is one too
             attempts.pending = self.embedding.settlement("ok", meter)
         tell(Sources(found.sources))

@@ -147,7 +147,9 @@ class ComplianceCopilotSaaS:
                 return permit
             async with self._reception.metered(permit) as meter:
                 if call.conversation_id:
-                    question = await self._asking.standing(permit, question, call.conversation_id)
+                    question = await self._asking.standing(
+                        permit, question, call.conversation_id, meter
+                    )
                 fresh = call.fresh
                 return await self._caching.answer(permit, question, meter, tell, fresh=fresh)
 
@@ -172,7 +174,7 @@ class ComplianceCopilotSaaS:
             if isinstance(permit, Replay):
                 raise InvalidRequest("A search takes no Idempotency-Key.", field="Idempotency-Key")
             async with self._reception.metered(permit) as meter:
-                found = await self._asking.found(permit, question, meter, explain=explain)
+                found = await self._asking.searched(permit, question, meter, explain=explain)
                 settlement = self._embedding.settlement("ok", meter)
                 await meter.settle(settlement)
                 told = metadata(permit, meter, settlement, found)

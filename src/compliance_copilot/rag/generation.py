@@ -13,8 +13,16 @@ from opentelemetry import baggage
 from opentelemetry import context as otel_context
 
 from compliance_copilot.core.clock import Deadline
+from compliance_copilot.core.errors import DeadlineExceeded, ModelUnavailable
 from compliance_copilot.core.events import Delta, Event, Tell, nobody
-from compliance_copilot.core.vocabulary import Answer, EffectiveConfig, ModelTier, ScoredChunk
+from compliance_copilot.core.vocabulary import (
+    Answer,
+    DraftSentence,
+    EffectiveConfig,
+    ModelTier,
+    ScoredChunk,
+)
+from compliance_copilot.rag import advice
 from compliance_copilot.rag.answering import Composition
 from compliance_copilot.rag.attempting import Attempts, Link, Settled
 from compliance_copilot.rag.breaker import Breakers, State
@@ -99,6 +107,40 @@ class Answerer:
         finally:
             otel_context.detach(token)
         return self._answered(asked, finished.link, tried)
+
+    async def advise(
+        self,
+        instruction: str,
+        text: str,
+        config: EffectiveConfig,
+        attempts: Attempts,
+        *,
+        deadline: Deadline,
+    ) -> tuple[str, ...]:
+        """Return what the first language model of the chain makes of a text, line by line.
+
+        Empty when there is none, when it does not answer in its share of the time, or when what
+        it says is nothing to go by. Raises what `attempts` raises.
+        """
+        link = self.first(config)
+        if link.generator.provider == "local":
+            return ()
+        request = GenerationRequest(
+            text, (), link.model, min(config.max_tokens, advice.MOST_TOKENS), 0.0,
+            instruction=instruction,
+        )  # fmt: skip
+        token = otel_context.attach(baggage.clear())
+        try:
+            items = self._resilient.generate(
+                [link], lambda _: request, attempts, deadline=deadline.share(advice.SHARE_OF_TIME)
+            )
+            async with aclosing(items):
+                told = [item async for item in items]
+        except (ModelUnavailable, DeadlineExceeded):
+            return ()
+        finally:
+            otel_context.detach(token)
+        return advice.lines_of([item for item in told if isinstance(item, DraftSentence)])
 
     def _answered(self, asked: "_Asked", link: Link, tried: Sequence[Tried]) -> Answered:
         answer = asked.composition.finish()

@@ -84,7 +84,8 @@ class Investigation:
         self._told("search", queries=[question], found=len(head))
         if not head:
             return self.search.retrieved(whole, [], steps=self.steps)
-        parts = tuple(await self.companion.parts(question))
+        with span("plan"):
+            parts = tuple(await self.companion.parts(question))
         if len(parts) > 1:
             await self._take("search_parts", lambda: self._search_parts(parts))
         strongest = [contender.chunk_id for contender in head[: companions.READ_AROUND]]

@@ -128,7 +128,11 @@ class VectorIndex(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """What a generator is given. `max_tokens` bounds the output."""
+    """What a generator is given. `max_tokens` bounds the output.
+
+    With an `instruction` it is no question to be answered from sources: a language model does what
+    it says and writes plain lines, each a sentence without quotes. A local generator is not asked.
+    """
 
     question: str
     sources: Sequence[ScoredChunk]
@@ -136,6 +140,7 @@ class GenerationRequest:
     max_tokens: int
     temperature: float = 0.0
     min_evidence: float = 0.5
+    instruction: str | None = None
 
 
 class Generator(Protocol):
