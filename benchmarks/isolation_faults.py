@@ -24,6 +24,7 @@ COPIED = (
 )  # fmt: skip
 PACKAGE = "src/compliance_copilot"
 LAST_SQL = f"{PACKAGE}/storage/migrations/sql/walls.sql"  # runs after all steps
+LAST_ROUTINES = f"{PACKAGE}/storage/migrations/sql/routines/5_links.sql"
 GRANTS = f"{PACKAGE}/storage/migrations/__init__.py"
 WALL = "tenant_id = (SELECT current_setting('app.tenant_id', true))"
 
@@ -64,11 +65,9 @@ FAULTS = (
     ),
     schema("second, open policy", "CREATE POLICY everybody ON api_keys FOR SELECT USING (true);"),
     schema("view with its owner's rights", "CREATE VIEW titles AS SELECT title FROM documents;"),
-    schema(
-        "function with its owner's rights",
-        "DO $$ DECLARE f regprocedure; BEGIN FOR f IN SELECT oid FROM pg_proc"
-        " WHERE proname = 'search_chunks' LOOP EXECUTE format("
-        "'ALTER FUNCTION %s SECURITY DEFINER', f); END LOOP; END $$;",
+    Fault(
+        "function with its owner's rights", LAST_ROUTINES, "",
+        "ALTER FUNCTION chunks_around SECURITY DEFINER;",
     ),
     schema(
         "table without a wall and without the tenant in its key",
