@@ -24,6 +24,7 @@ from typing import Any
 
 from compliance_copilot.core.vocabulary import Citation, NewDocument, Outcome, QueryReply, TenantId
 from compliance_copilot.orchestrator import Service
+from compliance_copilot.rag.hostile import clean_text
 from compliance_copilot.rag.selection import select
 from compliance_copilot.settings import PROJECT_ROOT, load_settings
 from compliance_copilot.tenancy.tenants import NewTenant
@@ -108,7 +109,8 @@ def obliqa(folder: Path, sample: int, seed: int) -> tuple[list[NewDocument], lis
     places: dict[str, Stretch] = {}
     lengths: dict[str, int] = {}
     for passage in _lines(folder / "corpus.jsonl"):
-        document_id, text = f"obliqa-{passage['metadata']['document_id']}", passage["text"]
+        document_id = f"obliqa-{passage['metadata']['document_id']}"
+        text = clean_text(passage["text"])  # offsets are of what is stored
         if not text.strip():
             continue
         start = lengths.get(document_id, 0)
