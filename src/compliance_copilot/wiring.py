@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from urllib.parse import unquote, urlsplit
 
-from compliance_copilot import bootstrap, observing
+from compliance_copilot import bootstrap, observing, pacing
 from compliance_copilot.adapters.hot_index import HotIndex
 from compliance_copilot.billing.journal import Journal
 from compliance_copilot.billing.ledger import UsageLedger
@@ -100,9 +100,9 @@ async def open_copilot(settings: Settings | None = None) -> AsyncIterator[Compli
 
 @asynccontextmanager
 async def open_served(settings: Settings | None = None) -> AsyncIterator[Service]:
-    """Open the service in a process that serves: it logs in our form and shares its metrics."""
+    """Open the service in a process that serves: paced, logs in our form, metrics shared."""
     settings = settings or load_settings()
-    with observing.served(settings):
+    with pacing.paced(), observing.served(settings):
         async with (
             open_service(settings) as service,
             exposed(settings.metrics_bind),

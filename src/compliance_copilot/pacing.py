@@ -1,0 +1,26 @@
+"""How a serving process shares its processor between the event loop and its threads.
+
+Settings of the interpreter, in force while the process serves and taken back after it.
+Must not enter: what the threads do.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_TURN_SECONDS = 0.0005
+
+
+@contextmanager
+def paced() -> Iterator[None]:
+    """Let the event loop take its turn soon beside a busy thread while the context lasts.
+
+    The loop gives up the interpreter's lock at each wait for the network and gets it back only
+    when the thread that holds it has had its turn: 5 ms by default, several times in a question.
+    """
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_TURN_SECONDS)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
