@@ -25,7 +25,7 @@ check: install ## Lint, types, import floors, secrets, fuzzing
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests_check $$(./scripts/prometheus.sh)
+	$(BIN)/python -m pytest -q tests_check $$(./scripts/prometheus.sh) $$(./scripts/tesseract.sh)
 
 .PHONY: audit
 audit: ## Look for known weaknesses of the locked dependencies (needs the internet)

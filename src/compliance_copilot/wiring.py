@@ -43,7 +43,8 @@ from compliance_copilot.rag.answers import AnswerStore
 from compliance_copilot.rag.breaker import Breakers
 from compliance_copilot.rag.conversations import Conversations
 from compliance_copilot.rag.documents import DocumentStore
-from compliance_copilot.rag.extraction.pool import Extractor, tesseract_data
+from compliance_copilot.rag.extraction.pool import Extractor
+from compliance_copilot.rag.extraction.scans import tesseract_data
 from compliance_copilot.rag.generation import Answerer
 from compliance_copilot.rag.holding import Watch
 from compliance_copilot.rag.ingestion import Ingestion

@@ -12,6 +12,7 @@ from compliance_copilot.rag.chunking import split
 from compliance_copilot.rag.extraction import reading
 from compliance_copilot.rag.extraction.bounds import Bounds
 from compliance_copilot.rag.extraction.pool import Extractor
+from compliance_copilot.rag.extraction.scans import tesseract_data
 from compliance_copilot.rag.visible import clean_text
 from tests.files import making
 
@@ -118,9 +119,17 @@ async def test_a_mail_is_read_with_its_head(extractor: Extractor, tmp_path: Path
 
 
 async def test_a_pdf_without_text_needs_ocr(extractor: Extractor, tmp_path: Path) -> None:
-    with pytest.raises(Unreadable, match=r"^needs_ocr: ") as caught:
+    with pytest.raises(Unreadable, match=r"^needs_ocr: .* needs OCR") as caught:
         await read(extractor, tmp_path, making.pdf("", ""))
     assert caught.value.code == "needs_ocr"
+
+
+def test_ocr_waits_for_the_data_of_a_language(tmp_path: Path) -> None:
+    (tmp_path / "osd.traineddata").touch()  # tells directions apart, and reads nothing
+    folders = (str(tmp_path / "none"), str(tmp_path))
+    assert tesseract_data(folders) is None
+    (tmp_path / "eng.traineddata").touch()
+    assert tesseract_data(folders) == tmp_path
 
 
 async def test_a_zip_is_unpacked_under_safe_names(extractor: Extractor, tmp_path: Path) -> None:
@@ -176,5 +185,5 @@ def test_a_file_over_the_bound_is_not_opened(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("too long")
     with pytest.raises(Unreadable, match=r"^too_large: "):
-        reading._read(path, Bounds(file_bytes=3), ocr=False)
-    assert reading._read(path, Bounds(file_bytes=8), ocr=False).text == "too long"
+        reading._read(path, Bounds(file_bytes=3))
+    assert reading._read(path, Bounds(file_bytes=8)).text == "too long"

@@ -15,6 +15,7 @@ class Bounds:
     file_bytes: int = 50 * MEBIBYTE
     text_characters: int = 4_000_000
     pages: int = 5_000
+    ocr_pages: int = 200
     cells: int = 1_000_000
     members: int = 5_000
     unpacked_bytes: int = 200 * MEBIBYTE

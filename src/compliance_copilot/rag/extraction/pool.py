@@ -12,21 +12,8 @@ from compliance_copilot.rag.extraction import reading
 from compliance_copilot.rag.extraction.bounds import Bounds
 
 _TASKS_OF_A_PROCESS = 500
-_TESSERACT_DATA = (
-    "/usr/share/tesseract-ocr/5/tessdata",
-    "/usr/share/tesseract-ocr/4.00/tessdata",
-    "/usr/share/tessdata",
-    "/opt/homebrew/share/tessdata",
-    "/usr/local/share/tessdata",
-)
 DEFAULT_BOUNDS = Bounds()
 T = TypeVar("T")
-
-
-def tesseract_data() -> Path | None:
-    """Return the folder of tesseract's English data, None when it is not installed."""
-    folders = [Path(folder) for folder in _TESSERACT_DATA]
-    return next((f for f in folders if (f / "eng.traineddata").is_file()), None)
 
 
 class Extractor:
@@ -48,7 +35,10 @@ class Extractor:
         except Unreadable as refusal:
             if refusal.code != NEEDS_OCR or self._ocr_data is None:
                 raise
-        return await self._run(_read_pictures, path, self.bounds, seconds=self.bounds.ocr_seconds)
+        seconds = self.bounds.ocr_seconds
+        return await self._run(
+            reading.read_scan, path, self.bounds, self._ocr_data, seconds=seconds
+        )
 
     async def unpack(self, path: Path, folder: Path) -> list[tuple[str, Path | Unreadable]] | None:
         """Unpack a ZIP file into a folder: (name, path or refusal); None when it is no ZIP.
@@ -102,7 +92,3 @@ class Extractor:
         if pool is not None:
             pool.stop()
             await asyncio.to_thread(pool.join)
-
-
-def _read_pictures(path: Path, bounds: Bounds) -> Extracted:
-    return reading.read(path, bounds, ocr=True)

@@ -4,10 +4,11 @@ import gc
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from compliance_copilot.core.files import Extracted, Unreadable
-from compliance_copilot.rag.extraction import archives, kinds, tables, texts
+from compliance_copilot.rag.extraction import archives, kinds, scans, tables, texts
 from compliance_copilot.rag.extraction.bounds import MEBIBYTE, Bounds
 
 
@@ -23,11 +24,20 @@ def begin(memory_bytes: int, ocr_data: Path | None) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def read(path: Path, bounds: Bounds, *, ocr: bool = False) -> Extracted:
+def read(path: Path, bounds: Bounds) -> Extracted:
     """Return a file's text. Raises Unreadable; whatever else happens ends in it, too."""
+    return _guarded(bounds.seconds, _read, path, bounds)
+
+
+def read_scan(path: Path, bounds: Bounds, ocr_data: Path) -> Extracted:
+    """Return what the pages of a PDF show. Raises Unreadable as `read` does."""
+    return _guarded(bounds.ocr_seconds, scans.read_scan, path, bounds, ocr_data)
+
+
+def _guarded(seconds: float, work: Callable[..., Extracted], *arguments: object) -> Extracted:
     try:
-        _bound_time(bounds.ocr_seconds if ocr else bounds.seconds)
-        return _read(path, bounds, ocr=ocr)
+        _bound_time(seconds)
+        return work(*arguments)
     except MemoryError as error:
         gc.collect()
         raise Unreadable("too_large", "Reading it takes more memory than a file may.") from error
@@ -38,13 +48,13 @@ def read(path: Path, bounds: Bounds, *, ocr: bool = False) -> Extracted:
         raise Unreadable(known.code, known.words) from None
 
 
-def _read(path: Path, bounds: Bounds, *, ocr: bool) -> Extracted:
+def _read(path: Path, bounds: Bounds) -> Extracted:
     if path.stat().st_size > bounds.file_bytes:
         words = f"A file has at most {bounds.file_bytes // MEBIBYTE} MiB."
         raise Unreadable("too_large", words)
     kind = kinds.kind_of(path, bounds)
     if kind == kinds.PDF:
-        return texts.read_pdf(path, bounds, ocr=ocr)
+        return texts.read_pdf(path, bounds)
     if kind == kinds.XLSX:
         return tables.read_spreadsheet(path, bounds)
     if kind == kinds.CSV:

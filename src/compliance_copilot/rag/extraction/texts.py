@@ -31,66 +31,72 @@ def read_document(path: Path, media_type: str, bounds: Bounds) -> Extracted:
         archives.names_of(path, bounds)
     mark = secrets.token_hex(8)
     source = without_references(path, bounds) if media_type == kinds.DOCX else path.read_bytes()
-    found = _extract(source, media_type, page_mark=f"{_GAP}{mark}{{page_num}}{mark}{_GAP}")
+    config = _config(page_mark=f"{_GAP}{mark}{{page_num}}{mark}{_GAP}")
+    found = extract(source, media_type, config)
     text = _FRONT_MATTER.sub("", found.content) if media_type == kinds.HTML else found.content
     text = _IMAGE_DATA.sub("", put_back(_ESCAPE.sub(r"\1", text)))
     if mark not in text:
         return _whole(text, media_type, bounds)
     pieces = re.split(f"{mark}([0-9]+){mark}", text)
     slides = zip(map(int, pieces[1::2]), pieces[2::2], strict=True)
-    return _paged(((page, body, _titles(body)) for page, body in slides), media_type, bounds)
+    return paged(((page, body, _titles(body)) for page, body in slides), media_type, bounds)
 
 
-def read_pdf(path: Path, bounds: Bounds, *, ocr: bool) -> Extracted:
-    """Return a PDF page by page, with the headings that its letters' sizes show."""
-    _check_pages(path, bounds)
-    found = _extract(path.read_bytes(), kinds.PDF, ocr=ocr)
+def read_pdf(path: Path, bounds: Bounds) -> Extracted:
+    """Return a PDF page by page, with the headings that its letters' sizes show.
+
+    Raises Unreadable, with NEEDS_OCR when no page has a text.
+    """
+    check_pages(path, bounds.pages)
+    found = extract(path.read_bytes(), kinds.PDF, _config())
     headings = [
         (len(marks), _ESCAPE.sub(r"\1", title).replace("\\", ""))
         for marks, title in _HEADING.findall(found.content)
     ]
     pages = [(page["page_number"], page["content"]) for page in found.pages or ()]
     if not any(body.strip() for _, body in pages):
-        if ocr:
-            raise Unreadable(
-                "no_text", "The PDF has no text layer, and none could be read from it."
-            )
-        raise Unreadable(NEEDS_OCR, "The PDF has no text layer; it has to be put through OCR.")
-    return _paged(_under_headings(pages, headings), kinds.PDF, bounds)
+        raise Unreadable(NEEDS_OCR, "The PDF has no text layer; it needs OCR.")
+    return paged(_under_headings(pages, headings), kinds.PDF, bounds)
 
 
-def _check_pages(path: Path, bounds: Bounds) -> None:
+def check_pages(path: Path, most: int, what: str = "PDF") -> None:
+    """Raise Unreadable for a PDF of more pages."""
     from kreuzberg import PdfPageIterator
 
     try:
         count = len(PdfPageIterator(str(path)))
     except Exception as error:
-        raise _explained(error) from error
-    if count > bounds.pages:
-        raise Unreadable("too_large", f"The PDF has more than {bounds.pages} pages.")
+        raise explained(error) from error
+    if count > most:
+        raise Unreadable("too_large", f"A {what} has at most {most} pages.")
 
 
-def _extract(source: bytes, media_type: str, *, page_mark: str = "", ocr: bool = False) -> Any:
+def _config(*, page_mark: str = "") -> Any:
     import kreuzberg as k
 
-    config = k.ExtractionConfig(
+    return k.ExtractionConfig(
         use_cache=False,
         enable_quality_processing=False,
         output_format="markdown",
         pages=k.PageConfig(
             extract_pages=True, insert_page_markers=bool(page_mark), marker_format=page_mark
         ),
-        ocr=k.OcrConfig(backend="tesseract", language="eng") if ocr else None,
-        force_ocr=ocr,
         concurrency=k.ConcurrencyConfig(max_threads=1),
     )
+
+
+def extract(source: bytes, media_type: str, config: Any) -> Any:
+    """Return what kreuzberg reads. Raises Unreadable."""
+    import kreuzberg as k
+
     try:
         return k.extract_bytes_sync(source, media_type, config)
     except k.KreuzbergError as error:
-        raise _explained(error) from error
+        raise explained(error) from error
 
 
-def _explained(error: Exception) -> Unreadable:
+def explained(error: Exception) -> Unreadable:
+    """Return the refusal that an error of kreuzberg amounts to."""
     words = str(error).lower()
     if "password" in words or "encrypt" in words:
         return Unreadable("encrypted", "The file is encrypted; send it without a password.")
@@ -133,11 +139,12 @@ def _without_lost(waiting: list[tuple[int, str]], body: str, at: int) -> list[tu
     return waiting
 
 
-def _paged(
+def paged(
     pages: Iterable[tuple[int, str, Iterable[tuple[int, int, str]]]],
     media_type: str,
     bounds: Bounds,
 ) -> Extracted:
+    """Return pages (number, text, headings with their offsets) as one text. Raises Unreadable."""
     parts: list[str] = []
     sections: list[Section] = []
     path: list[tuple[int, str]] = []
