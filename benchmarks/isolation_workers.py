@@ -35,7 +35,8 @@ def start(folder: Path, port: int, workers: int) -> subprocess.Popen[bytes]:
         "ADMIN_API_KEY": ADMIN_KEY,
         "LOAD_EXAMPLES": "false",
         "ENVIRONMENT": "production",
-        "AUDIT_SIGNING_KEY": "5a" * 32,
+        "AUDIT_SIGNING_KEY": "5a0b1c2d3e4f6978" * 4,
+        "SECRETS_KEY": "a-secrets-key-for-drills-of-40-characters",
         "DRAIN_NOTICE_SECONDS": "0",
     }
     command = [sys.executable, "-m", "compliance_copilot.cli", "serve"]

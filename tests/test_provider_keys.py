@@ -145,11 +145,6 @@ async def test_a_refused_key_of_one_tenant_leaves_the_others_alone(
     assert await asked_by(hosted, standin, BETA) == OURS
 
 
-async def test_without_a_secrets_key_no_key_is_kept(database: Database) -> None:
-    with pytest.raises(Conflict, match="SECRETS_KEY"):
-        await ProviderKeys(database, None).put(ACME, "openai", THEIRS, set_by="test")
-
-
 async def test_resealing_moves_every_key_under_the_newest_secrets_key(
     service: Service, database: Database, owner: asyncpg.Connection
 ) -> None:

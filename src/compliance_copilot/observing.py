@@ -68,6 +68,7 @@ def sample_stores(index: VectorIndex, journal: Journal) -> None:
     if isinstance(index, HotIndex):
         metrics.HOT_INDEX_BYTES.labels("held").set(index.nbytes)
     metrics.JOURNAL_LINES.labels("settlements").set(journal.pending)
+    metrics.JOURNAL_BYTES.labels("settlements").set(journal.nbytes)
     metrics.JOURNAL_AGE.labels("settlements").set(journal.age_seconds)
 
 

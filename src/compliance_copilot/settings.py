@@ -196,15 +196,28 @@ def insecurities(settings: Settings) -> Iterator[str]:
             "AUDIT_SIGNING_KEY: production needs one, kept outside the database's host; make it"
             " with `compliance-copilot audit key`."
         )
-    key = settings.admin_api_key.get_secret_value() if settings.admin_api_key else ""
-    if key and len(set(key)) < _LEAST_LETTERS:
-        yield "ADMIN_API_KEY: this is no secret; use 32 random characters or leave it unset."
+    if settings.secrets_key is None:
+        yield (
+            "SECRETS_KEY: production needs one, kept outside the database's host; make it with"
+            " `compliance-copilot secrets new`."
+        )
+    yield from _guessable(settings)
     for name, url in (
         ("DATABASE_URL", settings.database_url),
         ("DATABASE_OWNER_URL", settings.database_owner_url),
     ):
         if url is not None and _is_remote_in_clear(url.get_secret_value()):
             yield f"{name}: a database on another host needs TLS; add ?sslmode=verify-full."
+
+
+def _guessable(settings: Settings) -> Iterator[str]:
+    for name, key, fix in (
+        ("ADMIN_API_KEY", settings.admin_api_key, "use 32 random characters or leave it unset"),
+        ("AUDIT_SIGNING_KEY", settings.audit_signing_key, _FIXES["AUDIT_SIGNING_KEY"]),
+        ("SECRETS_KEY", settings.secrets_key, "make one with `compliance-copilot secrets new`"),
+    ):
+        if key is not None and len(set(key.get_secret_value())) < _LEAST_LETTERS:
+            yield f"{name}: this is no secret; {fix}."
 
 
 def _is_remote_in_clear(url: str) -> bool:

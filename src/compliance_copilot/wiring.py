@@ -326,10 +326,8 @@ def _own(vendors: Mapping[str, Vendor], own_keys: ProviderKeys) -> OwnGenerator:
     return own
 
 
-def _sealer(settings: Settings) -> Sealer | None:
-    """Return what encrypts tenants' secrets; in production only under a key that was named."""
-    if settings.secrets_key is not None:
-        return Sealer(settings.secrets_key.get_secret_value().split(","))
-    if settings.environment == "production":
-        return None
-    return Sealer([own_key(settings.data_dir)])
+def _sealer(settings: Settings) -> Sealer:
+    """Return what encrypts tenants' secrets; outside production a file of DATA_DIR will do."""
+    if settings.secrets_key is None:
+        return Sealer([own_key(settings.data_dir)])
+    return Sealer(settings.secrets_key.get_secret_value().split(","))

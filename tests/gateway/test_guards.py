@@ -175,9 +175,12 @@ def test_failures_are_forgotten_after_their_window_and_addresses_beyond_the_most
 async def test_a_service_that_leaves_is_not_ready_and_still_alive(
     anonymous: httpx.AsyncClient, key: str
 ) -> None:
-    assert (await anonymous.get("/ready")).status_code == 200
+    before = await anonymous.get("/ready")
+    assert (before.status_code, before.headers.get("connection")) == (200, None)
     anonymous._transport.app.state.gateway.draining = True
     assert (await anonymous.get("/ready")).status_code == 503
     assert (await anonymous.get("/health")).status_code == 200
     headers = {"Authorization": f"Bearer {key}"}
-    assert (await anonymous.get("/whoami", headers=headers)).status_code == 200
+    served = await anonymous.get("/whoami", headers=headers)
+    assert served.status_code == 200
+    assert served.headers["connection"] == "close", "the next request goes to one that stays"

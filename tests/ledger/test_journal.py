@@ -120,6 +120,7 @@ async def test_a_journal_is_read_by_its_owner_only_and_leaves_when_it_is_empty(
     journal = Journal(tmp_path / "journal")
     await journal.append("alpha", {"request_id": "x"})
     file = next((tmp_path / "journal").iterdir())
+    assert journal.nbytes == file.stat().st_size > 0
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
     seen = []
@@ -128,6 +129,7 @@ async def test_a_journal_is_read_by_its_owner_only_and_leaves_when_it_is_empty(
         seen.append((tenant_id, settlement))
 
     assert await journal.replay(settle) == 1
+    assert journal.nbytes == file.stat().st_size == 0
     assert seen == [("alpha", {"request_id": "x"})]
     journal.close()
     assert os.listdir(tmp_path / "journal") == []

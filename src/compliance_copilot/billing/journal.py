@@ -33,6 +33,8 @@ class Journal:
         self._lock = _own_file(folder)
         self.pending = 0
         """Lines of this process that wait for the database."""
+        self.nbytes = 0
+        """What they take on disk."""
         self._since: float | None = None
 
     async def append(self, tenant_id: TenantId, settlement: Mapping[str, Any]) -> None:
@@ -41,6 +43,7 @@ class Journal:
         async with self._writing:
             await asyncio.to_thread(_write_through, self._lock.path, line)
             self.pending += 1
+            self.nbytes += len(line)
             self._since = self._since or time.monotonic()
 
     async def replay(self, settle: Replayer) -> int:
@@ -57,7 +60,7 @@ class Journal:
         async with self._writing:
             if self.pending == found:
                 await asyncio.to_thread(os.truncate, self._lock.path, 0)
-                self.pending, self._since = 0, None
+                self.pending, self.nbytes, self._since = 0, 0, None
         return replayed
 
     @property

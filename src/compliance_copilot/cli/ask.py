@@ -29,7 +29,10 @@ _SEARCH = """Find the sections that speak of something, best first.
 
 Example: compliance-copilot search "password length" --tenant acme_corp --top-k 3
 """
-_DEMO = "Ask each example tenant its first sample question."
+_DEMO = """Ask each example tenant its first sample question.
+
+Examples: compliance-copilot demo · compliance-copilot demo --json
+"""
 
 
 def add_to(app: typer.Typer) -> None:

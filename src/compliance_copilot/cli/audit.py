@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compliance_copilot.cli.output import Json, show, show_one, with_service
+from compliance_copilot.cli.output import Json, show, show_one, show_value, with_service
 from compliance_copilot.core.errors import SetupError
 from compliance_copilot.core.vocabulary import TenantId
 
@@ -79,6 +79,7 @@ def verify(
 def export(
     tenant: Tenant = None,
     output: Annotated[Path | None, typer.Option(help="Where to; without, to stdout.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Write a log with its checkpoints, signed, one JSON value per line.
 
@@ -97,18 +98,22 @@ def export(
         output.write_bytes(written)
     except OSError as error:
         raise SetupError(f"--output {output} cannot be written ({error.strerror}).") from error
-    typer.echo(f"{written.count(chr(10).encode())} lines in {output}")
+    lines = written.count(b"\n")
+    if as_json:
+        show_one({"file": output, "lines": lines}, as_json=True)
+    else:
+        typer.echo(f"{lines} lines in {output}")
 
 
 @app.command()
-def key() -> None:
+def key(as_json: Json = False) -> None:
     """Make a signing key for AUDIT_SIGNING_KEY; it is stored nowhere.
 
     Example: compliance-copilot audit key
     """
     from compliance_copilot.storage.signing import make_key
 
-    typer.echo(make_key())
+    show_value("key", make_key(), as_json=as_json)
 
 
 async def _chain(service: "Service", tenant: str | None) -> TenantId:

@@ -66,6 +66,14 @@ def show_one(record: Any, *, as_json: bool) -> None:
     console.print(table)
 
 
+def show_value(name: str, value: str, *, as_json: bool) -> None:
+    """Print one value, bare or as JSON `{name: value}`: a script can take either."""
+    if as_json:
+        show_json({name: value})
+    else:
+        typer.echo(value)
+
+
 def show_json(value: Any) -> None:
     """Print a value as JSON."""
     sys.stdout.write(orjson.dumps(value, default=_plain, option=orjson.OPT_INDENT_2).decode())

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from compliance_copilot.cli.output import Json, show_one, with_service
+from compliance_copilot.cli.output import Json, show_one, show_value, with_service
 
 if TYPE_CHECKING:
     from compliance_copilot.orchestrator import Service
@@ -15,12 +15,12 @@ _PAGE = 500
 
 
 @app.command()
-def new() -> None:
+def new(as_json: Json = False) -> None:
     """Print a fresh key for SECRETS_KEY; nothing is stored.
 
     Example: compliance-copilot secrets new
     """
-    typer.echo(token_urlsafe(32))
+    show_value("key", token_urlsafe(32), as_json=as_json)
 
 
 @app.command()

@@ -91,7 +91,7 @@ def build_application(
     app.add_exception_handler(RequestValidationError, problems.on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_middleware(Patience)
-    app.add_middleware(Door)
+    app.add_middleware(Door, is_leaving=lambda: gateway.draining)
     app.add_middleware(
         Crowd,
         most=lambda: gateway.deployment.most_in_flight,

@@ -5,7 +5,7 @@ Raw ASGI. The lifespan passes here too: a service that cannot start says so in o
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -35,8 +35,9 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 class Door:
     """Wraps the whole application, its error handlers included."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, is_leaving: Callable[[], bool] = lambda: False) -> None:
         self._app = app
+        self._is_leaving = is_leaving
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the lifespan."""
@@ -56,6 +57,8 @@ class Door:
                 if message["type"] == "http.response.start":
                     served.status = message["status"]
                     dress(message, scope["path"], str(request_id))
+                    if self._is_leaving():
+                        take_leave(message)
                 await send(message)
 
             try:
@@ -104,6 +107,11 @@ def dress(message: Message, path: str, request_id: str) -> None:
     else:
         headers["Content-Security-Policy"] = _API_POLICY
         headers["Cache-Control"] = "no-store"
+
+
+def take_leave(message: Message) -> None:
+    """Let a reply end its connection: the caller's next request goes to a process that stays."""
+    MutableHeaders(scope=message)["Connection"] = "close"
 
 
 @dataclass(slots=True)

@@ -74,6 +74,7 @@ COST = _counter("cost_micro_usd", "Settled cost in micro-USD.", "provider", "mod
 UNPRICED = _counter("unpriced_attempts", "Attempts without a price: an alarm.", "model")
 SETTLEMENT = _seconds("settlement", "From the end of the work to the commit.", "way")
 JOURNAL_LINES = _gauge("journal_lines", "Settlements that wait for the database.", "kind")
+JOURNAL_BYTES = _gauge("journal_bytes", "What they take on disk.", "kind")
 JOURNAL_AGE = _gauge(
     "journal_age_seconds", "How long the oldest waits.", "kind", over_workers="livemax"
 )

@@ -44,18 +44,16 @@ class ProviderKey:
 
 
 class ProviderKeys:
-    """The tenants' keys. Without a sealer none can be set, and none is opened."""
+    """The tenants' keys, sealed and opened by one sealer."""
 
-    def __init__(self, database: Database, sealer: Sealer | None) -> None:
+    def __init__(self, database: Database, sealer: Sealer) -> None:
         self._database = database
         self._sealer = sealer
 
     async def put(
         self, tenant_id: TenantId, provider: str, secret: str, *, set_by: str
     ) -> ProviderKey:
-        """Keep a key, in place of one before. Raises Conflict (no SECRETS_KEY), UnknownTenant."""
-        if self._sealer is None:
-            raise Conflict("SECRETS_KEY is not set, so a provider's key cannot be kept safely.")
+        """Keep a key, in place of one before. Raises UnknownTenant."""
         sealed = self._sealer.seal(tenant_id, provider, secret)
         last4 = secret[-4:] if len(secret) >= _FEWEST_CHARACTERS_TO_SHOW_FOUR else ""
         async with self._database.transaction(tenant_id) as connection:
@@ -83,10 +81,8 @@ class ProviderKeys:
     async def reseal(self, tenant_id: TenantId) -> int:
         """Bring a tenant's keys under the first of SECRETS_KEY; return how many were not.
 
-        Raises Conflict without SECRETS_KEY or when a key cannot be opened.
+        Raises Conflict when a key cannot be opened.
         """
-        if self._sealer is None:
-            raise Conflict("SECRETS_KEY is not set.")
         moved = 0
         async with self._database.transaction(tenant_id) as connection:
             for row in await connection.fetch(_SEALED, tenant_id):
@@ -105,8 +101,6 @@ class ProviderKeys:
 
     def open(self, key: SealedKey) -> str | None:
         """Return a key for a call, None when it cannot be opened here."""
-        if self._sealer is None:
-            return None
         try:
             return self._sealer.open(key.tenant_id, key.provider, key.sealed)
         except UnreadableSecretError:

@@ -28,7 +28,7 @@ Provider = Literal["openai", "anthropic"]
         ProviderKeyReply,
         accepts=ProviderKeyBody,
         scopes=_ADMINISTRATORS,
-        errors=(404, 409, 504),
+        errors=(404, 504),
     ),
 )
 async def put_provider_key(
