@@ -1,7 +1,7 @@
 """One PostgreSQL for the session, a migrated template database, a clone of it for each test."""
 
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from compliance_copilot.storage.embedded import open_embedded
 from compliance_copilot.storage.migrations.routines import SEARCH_PATH
 from compliance_copilot.tenancy.tenants import NewTenant
 from compliance_copilot.wiring import open_service
+from tests.standins.running import RunningProvider, running_provider
 
 ROLE = "copilot_test"
 PASSWORD = "only-for-tests"
@@ -110,6 +111,21 @@ async def service(settings: Settings) -> AsyncIterator[Service]:
     """A whole service, without HTTP."""
     async with open_service(settings) as service:
         yield service
+
+
+@pytest.fixture(scope="session")
+def shared_provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProvider]:
+    """One stand-in for OpenAI and Anthropic; its log holds the calls of all tests."""
+    with running_provider(tmp_path_factory.mktemp("provider")) as running:
+        yield running
+
+
+@pytest.fixture
+def provider(shared_provider: RunningProvider) -> Iterator[RunningProvider]:
+    """The shared stand-in, without faults before and after."""
+    shared_provider.fault("normal")
+    yield shared_provider
+    shared_provider.fault("normal")
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,8 @@
 """A vendor that fails at each point: the reader gets an answer, the ledger a row per attempt."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
-from pydantic import SecretStr
 
 from compliance_copilot.core.errors import BudgetExhausted
 from compliance_copilot.core.events import Delta
@@ -12,26 +11,17 @@ from compliance_copilot.orchestrator import Call, Service
 from compliance_copilot.settings import Settings
 from compliance_copilot.wiring import open_service
 from tests.conftest import make_customer
-from tests.standins.running import RunningProvider, running_provider
+from tests.standins.running import RunningProvider
 
 QUESTION = "How long are customer records kept?"
 POLICY = "# Retention\n\n## 1. Records\n\nCustomer records are kept for seven years."
 
 
-@pytest.fixture(scope="module")
-def standin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProvider]:
-    with running_provider(tmp_path_factory.mktemp("standin")) as provider:
-        yield provider
-
-
 @pytest.fixture
-async def hosted(settings: Settings, standin: RunningProvider) -> AsyncIterator[Service]:
-    standin.fault("normal")
+async def hosted(settings: Settings, provider: RunningProvider) -> AsyncIterator[Service]:
     update = {
-        "openai_api_key": SecretStr("sk-test"),
-        "openai_base_url": standin.openai_url,
-        "anthropic_api_key": SecretStr("sk-ant-test"),
-        "anthropic_base_url": standin.url,
+        **provider.openai_settings(),
+        **provider.anthropic_settings(),
         "query_timeout_seconds": 2.5,
     }
     async with open_service(settings.model_copy(update=update)) as service:
@@ -47,13 +37,13 @@ async def rows(service: Service) -> list[tuple[int, str | None, str, str | None,
 
 
 async def test_a_vendor_that_answers_is_one_row_with_its_tokens(
-    hosted: Service, standin: RunningProvider
+    hosted: Service, provider: RunningProvider
 ) -> None:
-    before = len(standin.calls())
+    before = len(provider.calls())
     reply = await hosted.copilot.query("acme", QUESTION)
     assert (reply.outcome, reply.metadata.fallback) == (Outcome.ANSWERED, None)
     assert await rows(hosted) == [(1, "openai", "settled", "answered", True)]
-    assert len(standin.calls()) == before + 1
+    assert len(provider.calls()) == before + 1
     assert reply.metadata.input_tokens > 0
 
 
@@ -70,15 +60,15 @@ async def test_a_vendor_that_answers_is_one_row_with_its_tokens(
 )
 async def test_a_vendor_that_fails_hands_over_and_every_attempt_is_a_row(
     hosted: Service,
-    standin: RunningProvider,
+    provider: RunningProvider,
     mode: str,
     options: dict,
     reason: str,
     calls: int,
     state: str,
 ) -> None:
-    standin.fault(mode, **options)
-    before = len(standin.calls())
+    provider.fault(mode, **options)
+    before = len(provider.calls())
     reply = await hosted.copilot.query("acme", QUESTION)
     assert reply.outcome is Outcome.ANSWERED
     assert reply.metadata.model == "extractive"
@@ -91,7 +81,7 @@ async def test_a_vendor_that_fails_hands_over_and_every_attempt_is_a_row(
     ]
     failed = [(n, "openai", state, reason, False) for n in range(1, calls + 1)]
     assert await rows(hosted) == [*failed, (calls + 1, "local", "settled", "answered", True)]
-    assert len(standin.calls()) == before + calls, "what may have cost something is not repeated"
+    assert len(provider.calls()) == before + calls, "what may have cost something is not repeated"
     summary = await hosted.copilot.metrics("acme")
     assert (summary.total_queries, summary.successful_queries, summary.open_events) == (1, 1, 0)
     sums = await hosted.tenants._database.call("acme", "SELECT * FROM verify_sums($1)")
@@ -99,24 +89,24 @@ async def test_a_vendor_that_fails_hands_over_and_every_attempt_is_a_row(
 
 
 async def test_a_dead_vendor_costs_the_first_few_questions_their_wait_and_no_more(
-    hosted: Service, standin: RunningProvider
+    hosted: Service, provider: RunningProvider
 ) -> None:
-    standin.fault("blackhole")
-    before = len(standin.calls())
+    provider.fault("blackhole")
+    before = len(provider.calls())
     reasons = [
         (await hosted.copilot.query("acme", QUESTION)).metadata.fallback["reason"] for _ in range(5)
     ]
     assert reasons == ["timeout"] * 3 + ["breaker_open"] * 2
-    assert len(standin.calls()) == before + 3
+    assert len(provider.calls()) == before + 3
     assert (await rows(hosted))[-1] == (1, "local", "settled", "answered", True)
     generation = (await hosted.status()).components["generation"]
     assert (generation.status, "openai" in generation.detail) == ("limited", True)
 
 
 async def test_the_second_of_a_chain_answers_with_a_reservation_of_its_own(
-    hosted: Service, standin: RunningProvider
+    hosted: Service, provider: RunningProvider
 ) -> None:
-    standin.fault("401", path="/v1/chat/completions")
+    provider.fault("401", path="/v1/chat/completions")
     await hosted.config.update_tenant_config("acme", fallback=["claude"])
     reply = await hosted.copilot.query("acme", QUESTION)
     assert (reply.metadata.model, reply.metadata.fallback["reason"]) == ("claude", "auth")
@@ -127,9 +117,9 @@ async def test_the_second_of_a_chain_answers_with_a_reservation_of_its_own(
 
 
 async def test_an_answer_without_a_verifiable_sentence_is_paid_and_replaced(
-    hosted: Service, standin: RunningProvider
+    hosted: Service, provider: RunningProvider
 ) -> None:
-    standin.fault("unverifiable")
+    provider.fault("unverifiable")
     reply = await hosted.copilot.query("acme", QUESTION)
     assert reply.metadata.fallback["reason"] == "unverifiable_answer"
     assert "seven years" in reply.answer
@@ -142,14 +132,14 @@ async def test_an_answer_without_a_verifiable_sentence_is_paid_and_replaced(
 
 
 async def test_a_budget_that_does_not_carry_the_worst_case_is_refused_before_any_call(
-    hosted: Service, standin: RunningProvider
+    hosted: Service, provider: RunningProvider
 ) -> None:
-    before = len(standin.calls())
+    before = len(provider.calls())
     tiny = {"monthly_budget_usd": 0.001}
     await hosted.config.update_tenant_config("acme", resource_limits=tiny)
     with pytest.raises(BudgetExhausted):
         await hosted.copilot.query("acme", QUESTION)
-    assert len(standin.calls()) == before
+    assert len(provider.calls()) == before
     assert await rows(hosted) == []
     await hosted.copilot.query("acme", QUESTION, override_config={"model_tier": "extractive"})
     large = {"monthly_budget_usd": 5}
@@ -163,9 +153,9 @@ async def test_a_budget_that_does_not_carry_the_worst_case_is_refused_before_any
 
 @pytest.mark.parametrize("unsupported", ["drop", "mark"])
 async def test_a_sentence_without_a_quote_is_dropped_or_marked_and_counted_in_streams_too(
-    hosted: Service, standin: RunningProvider, unsupported: str
+    hosted: Service, provider: RunningProvider, unsupported: str
 ) -> None:
-    standin.fault("unsupported")
+    provider.fault("unsupported")
     await hosted.config.update_tenant_config("acme", unsupported=unsupported)
     reply = await hosted.copilot.query("acme", QUESTION, call=Call(fresh=True))
     stream = hosted.copilot.stream("acme", QUESTION, call=Call(fresh=True))

@@ -1,10 +1,9 @@
 """A document that orders the model about: flagged, held back if wanted, and without effect."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
 from benchmarks.injections import run
 from compliance_copilot.core.replies import query_body
@@ -13,7 +12,7 @@ from compliance_copilot.orchestrator import Service
 from compliance_copilot.settings import Settings
 from compliance_copilot.wiring import open_service
 from tests.conftest import make_customer
-from tests.standins.running import RunningProvider, running_provider
+from tests.standins.running import RunningProvider
 
 QUESTION = "How long are backups of customer data kept?"
 CLEAN = (
@@ -26,18 +25,10 @@ ATTACK = (
 )
 
 
-@pytest.fixture(scope="module")
-def standin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProvider]:
-    with running_provider(tmp_path_factory.mktemp("standin")) as provider:
-        yield provider
-
-
 @pytest.fixture
-async def obeying(settings: Settings, standin: RunningProvider) -> AsyncIterator[Service]:
-    standin.fault("normal")
-    standin.fault("obey")
-    update = {"openai_api_key": SecretStr("sk-test"), "openai_base_url": standin.openai_url}
-    async with open_service(settings.model_copy(update=update)) as service:
+async def obeying(settings: Settings, provider: RunningProvider) -> AsyncIterator[Service]:
+    provider.fault("obey")
+    async with open_service(settings.model_copy(update=provider.openai_settings())) as service:
         await make_customer(service, "acme", config={"model_tier": "gpt-4"})
         documents = [NewDocument(CLEAN, "clean"), NewDocument(ATTACK, "attack")]
         await service.copilot.ingest("acme", documents)

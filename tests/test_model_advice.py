@@ -1,9 +1,8 @@
 """A tenant's own model parts its questions and rewrites follow-ups: metered, and only advice."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
-from pydantic import SecretStr
 
 from compliance_copilot.core.vocabulary import DraftSentence, NewDocument, QueryReply, RetrievalMode
 from compliance_copilot.orchestrator import Call, Service
@@ -11,7 +10,7 @@ from compliance_copilot.rag.advice import lines_of
 from compliance_copilot.settings import Settings
 from compliance_copilot.wiring import open_service
 from tests.conftest import make_customer
-from tests.standins.running import RunningProvider, running_provider
+from tests.standins.running import RunningProvider
 
 POLICY = (
     "# Backups\n\n## 1. Retention\n\nBackups of customer data are kept for 35 days.\n\n"
@@ -22,22 +21,13 @@ PARTS = ["How long are backups kept?", "who tests backups of customer data?"]
 FIRST, NEXT = "How long are backups of customer data kept?", "And who tests them?"
 
 
-@pytest.fixture(scope="module")
-def standin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProvider]:
-    with running_provider(tmp_path_factory.mktemp("standin")) as provider:
-        yield provider
-
-
 @pytest.fixture(params=["gpt-4", "claude"])
 async def hosted(
-    settings: Settings, standin: RunningProvider, request: pytest.FixtureRequest
+    settings: Settings, provider: RunningProvider, request: pytest.FixtureRequest
 ) -> AsyncIterator[Service]:
-    standin.fault("normal")
     update = {
-        "openai_api_key": SecretStr("sk-test"),
-        "openai_base_url": standin.openai_url,
-        "anthropic_api_key": SecretStr("sk-ant-test"),
-        "anthropic_base_url": standin.url,
+        **provider.openai_settings(),
+        **provider.anthropic_settings(),
     }
     async with open_service(settings.model_copy(update=update)) as service:
         await make_customer(service, "acme", config={"model_tier": request.param})
@@ -59,38 +49,38 @@ async def hosted_rows(service: Service) -> list[tuple[int, int, str]]:
 
 
 async def test_a_model_plans_the_parts_and_each_call_is_a_row(
-    hosted: Service, standin: RunningProvider
+    hosted: Service, provider: RunningProvider
 ) -> None:
-    before = len(standin.calls())
+    before = len(provider.calls())
     agentic = {"retrieval_mode": RetrievalMode.AGENTIC}
     reply = await ask(hosted, TWO_IN_ONE, override_config=agentic)
     (searched,) = [s for s in reply.metadata.steps if s["action"] == "search_parts"]
     assert searched["queries"] == PARTS
-    calls = standin.calls()[before:]
+    calls = provider.calls()[before:]
     assert len(calls) == 2
     rows = await hosted_rows(hosted)
     assert [row[:2] for row in rows] == [(c["input_tokens"], c["output_tokens"]) for c in calls]
     assert [row[2] for row in rows] == ["ok", reply.outcome.value]
 
 
-async def test_a_search_asks_no_model(hosted: Service, standin: RunningProvider) -> None:
-    before = len(standin.calls())
+async def test_a_search_asks_no_model(hosted: Service, provider: RunningProvider) -> None:
+    before = len(provider.calls())
     agentic = {"retrieval_mode": RetrievalMode.AGENTIC}
     found = await hosted.copilot.search("acme", TWO_IN_ONE, override_config=agentic)
     assert found.results
-    assert len(standin.calls()) == before
+    assert len(provider.calls()) == before
 
 
 async def test_a_model_makes_a_follow_up_stand_alone_and_is_paid_for_it(
-    hosted: Service, standin: RunningProvider
+    hosted: Service, provider: RunningProvider
 ) -> None:
     call = Call(conversation_id="talk")
     assert (await ask(hosted, FIRST, call=call)).metadata.standalone_question is None
-    before = len(standin.calls())
+    before = len(provider.calls())
     reply = await ask(hosted, NEXT, call=call)
     meant = f"{NEXT.rstrip('?')}, as to {FIRST.rstrip('?')}?"
     assert reply.metadata.standalone_question == meant
-    assert len(standin.calls()) == before + 2
+    assert len(provider.calls()) == before + 2
     assert len(await hosted_rows(hosted)) == 3
     again = await ask(hosted, NEXT, call=Call(conversation_id="talk"))
     assert again.metadata.standalone_question != NEXT
@@ -98,13 +88,13 @@ async def test_a_model_makes_a_follow_up_stand_alone_and_is_paid_for_it(
 
 @pytest.mark.parametrize("fault", ["500", "empty", "bad_json"])
 async def test_a_model_without_advice_leaves_the_question_to_the_rules(
-    hosted: Service, standin: RunningProvider, fault: str
+    hosted: Service, provider: RunningProvider, fault: str
 ) -> None:
     call = Call(conversation_id="talk")
     await ask(hosted, FIRST, call=call)
-    standin.fault(fault, count=2 if fault == "500" else 1)  # a 500 is asked about once more
+    provider.fault(fault, count=2 if fault == "500" else 1)  # a 500 is asked about once more
     reply = await ask(hosted, NEXT, call=call)
-    standin.fault("normal")
+    provider.fault("normal")
     assert reply.metadata.standalone_question == "Who tests backups of customer data kept?"
     assert "service desk" in reply.answer
 

@@ -1,7 +1,7 @@
 """A tenant's own key with a vendor: used for its calls alone, never shown, useless elsewhere."""
 
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncpg
@@ -18,7 +18,7 @@ from compliance_copilot.storage.sealing import KEY_FILE, Sealer, UnreadableSecre
 from compliance_copilot.tenancy.provider_keys import ProviderKeys
 from compliance_copilot.wiring import open_service
 from tests.conftest import make_customer
-from tests.standins.running import RunningProvider, running_provider
+from tests.standins.running import RunningProvider
 
 QUESTION = "How long are customer records kept?"
 POLICY = "# Retention\n\n## 1. Records\n\nCustomer records are kept for seven years."
@@ -27,17 +27,10 @@ ACME, BETA = TenantId("acme"), TenantId("beta")
 OLD, NEW = "old-" * 10, "new-" * 10
 
 
-@pytest.fixture(scope="module")
-def standin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProvider]:
-    with running_provider(tmp_path_factory.mktemp("standin")) as provider:
-        yield provider
-
-
-async def opened(settings: Settings, standin: RunningProvider, key: str | None) -> Settings:
-    standin.fault("normal")
+async def opened(settings: Settings, provider: RunningProvider, key: str | None) -> Settings:
     update = {
         "openai_api_key": SecretStr(key) if key else None,
-        "openai_base_url": standin.openai_url,
+        "openai_base_url": provider.openai_url,
     }
     return settings.model_copy(update=update)
 
@@ -49,19 +42,19 @@ async def furnish(service: Service) -> None:
 
 
 @pytest.fixture
-async def hosted(settings: Settings, standin: RunningProvider) -> AsyncIterator[Service]:
-    async with open_service(await opened(settings, standin, OURS)) as service:
+async def hosted(settings: Settings, provider: RunningProvider) -> AsyncIterator[Service]:
+    async with open_service(await opened(settings, provider, OURS)) as service:
         await furnish(service)
         yield service
 
 
-async def asked_by(service: Service, standin: RunningProvider, tenant: TenantId) -> str | None:
+async def asked_by(service: Service, provider: RunningProvider, tenant: TenantId) -> str | None:
     """Return whose key the one call of a question carries, None when there is no call."""
-    before = len(standin.calls())
+    before = len(provider.calls())
     reply = await service.copilot.query(tenant, QUESTION)
     assert isinstance(reply, QueryReply)
     assert "seven years" in reply.answer
-    calls = standin.calls()[before:]
+    calls = provider.calls()[before:]
     assert len(calls) <= 1
     veiled = {
         "sha256:" + hashlib.sha256(f"Bearer {key}".encode()).hexdigest()[:12]: key
@@ -71,26 +64,26 @@ async def asked_by(service: Service, standin: RunningProvider, tenant: TenantId)
 
 
 async def test_a_tenants_key_is_used_for_its_calls_from_the_next_question_on(
-    hosted: Service, standin: RunningProvider
+    hosted: Service, provider: RunningProvider
 ) -> None:
-    assert await asked_by(hosted, standin, ACME) == OURS
+    assert await asked_by(hosted, provider, ACME) == OURS
     await hosted.provider_keys.put(ACME, "openai", THEIRS, set_by="test")
-    assert await asked_by(hosted, standin, ACME) == THEIRS
-    assert await asked_by(hosted, standin, BETA) == OURS
+    assert await asked_by(hosted, provider, ACME) == THEIRS
+    assert await asked_by(hosted, provider, BETA) == OURS
     await hosted.provider_keys.delete(ACME, "openai")
-    assert await asked_by(hosted, standin, ACME) == OURS
+    assert await asked_by(hosted, provider, ACME) == OURS
     with pytest.raises(NotFound):
         await hosted.provider_keys.delete(ACME, "openai")
 
 
 async def test_a_tenants_key_opens_a_vendor_that_the_service_has_no_key_for(
-    settings: Settings, standin: RunningProvider
+    settings: Settings, provider: RunningProvider
 ) -> None:
-    async with open_service(await opened(settings, standin, None)) as service:
+    async with open_service(await opened(settings, provider, None)) as service:
         await furnish(service)
         await service.provider_keys.put(ACME, "openai", THEIRS, set_by="test")
-        assert await asked_by(service, standin, ACME) == THEIRS
-        assert await asked_by(service, standin, BETA) is None
+        assert await asked_by(service, provider, ACME) == THEIRS
+        assert await asked_by(service, provider, BETA) is None
         events, _ = await service.copilot.usage.list(ACME)
         row = next(event for event in events if event.operation == "query")
         assert (row.provider, row.state) == ("openai", "settled")
@@ -117,13 +110,13 @@ async def test_a_key_is_never_part_of_a_configuration_that_is_shown(hosted: Serv
 
 
 async def test_a_stored_key_is_unreadable_and_moved_to_another_tenant_it_does_not_open(
-    hosted: Service, standin: RunningProvider, owner: asyncpg.Connection
+    hosted: Service, provider: RunningProvider, owner: asyncpg.Connection
 ) -> None:
     await hosted.provider_keys.put(ACME, "openai", THEIRS, set_by="test")
     assert THEIRS.encode() not in await owner.fetchval("SELECT sealed FROM provider_keys")
     await owner.execute("UPDATE provider_keys SET tenant_id = 'beta'")
     await owner.execute("UPDATE tenants SET version = version + 1")
-    before = len(standin.calls())
+    before = len(provider.calls())
     reply = await hosted.copilot.query(BETA, QUESTION)
     told = {n: v for n, v in reply.metadata.fallback.items() if n != "attempts"}
     assert told == {
@@ -131,18 +124,18 @@ async def test_a_stored_key_is_unreadable_and_moved_to_another_tenant_it_does_no
         "answered": "extractive",
         "reason": UNREADABLE_KEY,
     }
-    assert len(standin.calls()) == before, "the service's key does not pay for it either"
+    assert len(provider.calls()) == before, "the service's key does not pay for it either"
 
 
 async def test_a_refused_key_of_one_tenant_leaves_the_others_alone(
-    hosted: Service, standin: RunningProvider
+    hosted: Service, provider: RunningProvider
 ) -> None:
     await hosted.provider_keys.put(ACME, "openai", THEIRS, set_by="test")
     for _ in range(4):
-        standin.fault("401", count=1)
+        provider.fault("401", count=1)
         reply = await hosted.copilot.query(ACME, QUESTION)
         assert reply.metadata.fallback["reason"] == "auth"
-    assert await asked_by(hosted, standin, BETA) == OURS
+    assert await asked_by(hosted, provider, BETA) == OURS
 
 
 async def test_resealing_moves_every_key_under_the_newest_secrets_key(

@@ -1,11 +1,10 @@
 """The same question of one tenant is paid once; a hit is a row, costs nothing and says so."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from compliance_copilot.core.events import Cited, Delta, Sources
 from compliance_copilot.core.vocabulary import NewDocument, QueryReply
@@ -13,25 +12,17 @@ from compliance_copilot.orchestrator import Call, Service
 from compliance_copilot.settings import Settings
 from compliance_copilot.wiring import open_service
 from tests.conftest import make_customer
-from tests.standins.running import RunningProvider, running_provider
+from tests.standins.running import RunningProvider
 
 QUESTION = "How long are customer records kept?"
 POLICY = "# Retention\n\n## 1. Records\n\nCustomer records of {0} are kept for seven years."
 HIT = ("cache", "settled", "answered", 0)
 
 
-@pytest.fixture(scope="module")
-def standin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProvider]:
-    with running_provider(tmp_path_factory.mktemp("standin")) as provider:
-        yield provider
-
-
 @pytest.fixture
-async def hosted(settings: Settings, standin: RunningProvider) -> AsyncIterator[Service]:
-    standin.fault("normal")
+async def hosted(settings: Settings, provider: RunningProvider) -> AsyncIterator[Service]:
     update = {
-        "openai_api_key": SecretStr("sk-test"),
-        "openai_base_url": standin.openai_url,
+        **provider.openai_settings(),
         "query_timeout_seconds": 20.0,
     }
     async with open_service(settings.model_copy(update=update)) as service:
@@ -60,9 +51,9 @@ async def rows(service: Service, tenant: str = "acme") -> list[tuple[Any, ...]]:
 
 
 async def test_a_hit_is_the_same_answer_free_of_charge_and_a_row_of_its_own(
-    hosted: Service, standin: RunningProvider
+    hosted: Service, provider: RunningProvider
 ) -> None:
-    before = len(standin.calls())
+    before = len(provider.calls())
     first, hit = await ask(hosted), await ask(hosted, text=f"  {QUESTION}\n")
     assert (first.metadata.cached, hit.metadata.cached) == (False, True)
     assert (hit.answer, hit.citations, hit.sources) == (
@@ -72,7 +63,7 @@ async def test_a_hit_is_the_same_answer_free_of_charge_and_a_row_of_its_own(
     )
     assert (hit.metadata.cost_usd, hit.metadata.tokens_used) == (0, 0)
     assert hit.metadata.request_id != first.metadata.request_id
-    assert len(standin.calls()) == before + 1
+    assert len(provider.calls()) == before + 1
     paid, free = await rows(hosted)
     assert paid[:3] == ("openai", "settled", "answered")
     assert free == HIT
@@ -114,11 +105,11 @@ async def test_a_client_or_a_tenant_goes_round_the_cache(hosted: Service) -> Non
 
 
 async def test_what_a_fallback_gave_is_kept_for_nobody(
-    hosted: Service, standin: RunningProvider
+    hosted: Service, provider: RunningProvider
 ) -> None:
-    standin.fault("500")
+    provider.fault("500")
     assert (await ask(hosted)).metadata.fallback
-    standin.fault("normal")
+    provider.fault("normal")
     healthy = await ask(hosted, call=Call(fresh=True))
     while healthy.metadata.fallback:  # until the breaker has seen that it is well again
         await asyncio.sleep(0.2)
@@ -135,24 +126,24 @@ async def test_what_no_key_can_answer_is_kept_although_it_is_a_fallback(service:
 
 
 async def test_equal_questions_at_the_same_time_are_one_call(
-    hosted: Service, standin: RunningProvider
+    hosted: Service, provider: RunningProvider
 ) -> None:
-    standin.fault("delay", seconds=1.0, count=1)
-    before = len(standin.calls())
+    provider.fault("delay", seconds=1.0, count=1)
+    before = len(provider.calls())
     replies = await asyncio.gather(*(ask(hosted) for _ in range(6)), ask(hosted, "beta"))
-    assert len(standin.calls()) == before + 2, "one of each tenant"
+    assert len(provider.calls()) == before + 2, "one of each tenant"
     assert sorted(reply.metadata.cached for reply in replies[:6]) == [False] + [True] * 5
     assert "beta" in replies[6].answer
     assert sorted(await rows(hosted))[:5] == [HIT] * 5
 
 
 async def test_when_the_first_of_equal_questions_is_cancelled_another_takes_over(
-    hosted: Service, standin: RunningProvider
+    hosted: Service, provider: RunningProvider
 ) -> None:
-    standin.fault("blackhole", count=1)
-    before = len(standin.calls())
+    provider.fault("blackhole", count=1)
+    before = len(provider.calls())
     leader = asyncio.create_task(ask(hosted))
-    await until(lambda: len(standin.calls()) > before)
+    await until(lambda: len(provider.calls()) > before)
     followers = [asyncio.create_task(ask(hosted)) for _ in range(3)]
     while (await hosted.copilot.limits("acme"))["use"]["requests_running"] < 4:  # noqa: ASYNC110
         await asyncio.sleep(0.02)
@@ -161,7 +152,7 @@ async def test_when_the_first_of_equal_questions_is_cancelled_another_takes_over
     assert sorted(reply.metadata.cached for reply in replies) == [False, True, True]
     with pytest.raises(asyncio.CancelledError):
         await leader
-    assert len(standin.calls()) == before + 2
+    assert len(provider.calls()) == before + 2
     summary = await hosted.copilot.metrics("acme")
     assert (summary.total_queries, summary.open_events) == (4, 0)
 

@@ -1,14 +1,13 @@
 """An answer told while it is made: the same reply as without a stream, and the same money."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import orjson
 import pytest
-from pydantic import SecretStr
 
 from compliance_copilot.core.errors import InvalidRequest, ModelUnavailable
 from compliance_copilot.core.events import Cited, Delta, Done, Event, Sources
@@ -20,7 +19,7 @@ from compliance_copilot.orchestrator import Service
 from compliance_copilot.settings import Settings
 from compliance_copilot.wiring import open_service
 from tests.conftest import Customer, make_customer
-from tests.standins.running import RunningProvider, running_provider
+from tests.standins.running import RunningProvider
 
 QUESTION = "How long are customer records kept?"
 POLICIES = [
@@ -31,26 +30,16 @@ POLICIES = [
 OPENAI = "/v1/chat/completions"
 
 
-@pytest.fixture(scope="module")
-def standin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProvider]:
-    with running_provider(tmp_path_factory.mktemp("standin")) as provider:
-        yield provider
-
-
 @pytest.fixture
-async def hosted(settings: Settings, standin: RunningProvider) -> AsyncIterator[Service]:
-    standin.fault("normal")
+async def hosted(settings: Settings, provider: RunningProvider) -> AsyncIterator[Service]:
     update = {
-        "openai_api_key": SecretStr("sk-test"),
-        "openai_base_url": standin.openai_url,
-        "anthropic_api_key": SecretStr("sk-ant-test"),
-        "anthropic_base_url": standin.url,
+        **provider.openai_settings(),
+        **provider.anthropic_settings(),
     }
     async with open_service(settings.model_copy(update=update)) as service:
         await make_customer(service, "acme", config={"model_tier": "gpt-4", "cache": False})
         await service.copilot.ingest("acme", POLICIES)
         yield service
-        standin.fault("normal")
 
 
 async def rows(service: Service) -> list[Any]:
@@ -76,13 +65,13 @@ async def until(holds: Callable[[], Any]) -> None:
 
 @pytest.mark.parametrize("tier", ["gpt-4", "claude", "extractive"])
 async def test_the_stream_is_the_reply(
-    hosted: Service, standin: RunningProvider, tier: str
+    hosted: Service, provider: RunningProvider, tier: str
 ) -> None:
     asked = {"override_config": {"model_tier": tier}}
     for unsupported in ("drop", "mark"):
         await hosted.config.update_tenant_config("acme", unsupported=unsupported)
         for mode in ("normal", "unsupported", "unverifiable", "empty", "prose"):
-            standin.fault(mode)
+            provider.fault(mode)
             whole = await hosted.copilot.query("acme", QUESTION, **asked)
             events = await told(hosted, **asked)
             done = events[-1]
@@ -117,9 +106,9 @@ def by_request(events: list[Any]) -> list[list[Any]]:
 
 @pytest.mark.parametrize("tier", ["gpt-4", "claude"])
 async def test_sentences_are_told_while_the_model_still_speaks(
-    hosted: Service, standin: RunningProvider, tier: str
+    hosted: Service, provider: RunningProvider, tier: str
 ) -> None:
-    standin.fault("drip", seconds=0.005)
+    provider.fault("drip", seconds=0.005)
     stream = hosted.copilot.stream("acme", QUESTION, override_config={"model_tier": tier})
     assert isinstance(await anext(stream), Sources)
     assert isinstance(await anext(stream), Delta)
@@ -130,9 +119,9 @@ async def test_sentences_are_told_while_the_model_still_speaks(
 
 
 async def test_a_failure_before_the_first_sentence_is_seen_by_nobody(
-    hosted: Service, standin: RunningProvider
+    hosted: Service, provider: RunningProvider
 ) -> None:
-    standin.fault("cut", after_bytes=900, path=OPENAI)
+    provider.fault("cut", after_bytes=900, path=OPENAI)
     events = await told(hosted)
     done = events[-1]
     assert isinstance(done, Done)
@@ -142,9 +131,9 @@ async def test_a_failure_before_the_first_sentence_is_seen_by_nobody(
 
 
 async def test_after_a_shown_sentence_a_failure_ends_the_stream_with_its_name(
-    hosted: Service, standin: RunningProvider
+    hosted: Service, provider: RunningProvider
 ) -> None:
-    standin.fault("cut", after_bytes=3300, path=OPENAI)
+    provider.fault("cut", after_bytes=3300, path=OPENAI)
     seen: list[Event] = []
 
     async def follow() -> None:
@@ -162,9 +151,9 @@ async def test_after_a_shown_sentence_a_failure_ends_the_stream_with_its_name(
 
 
 async def test_a_reader_who_leaves_is_billed_what_the_provider_counted(
-    hosted: Service, standin: RunningProvider
+    hosted: Service, provider: RunningProvider
 ) -> None:
-    standin.fault("drip", seconds=0.002)
+    provider.fault("drip", seconds=0.002)
     stream = hosted.copilot.stream("acme", QUESTION)
     assert isinstance(await anext(stream), Sources)
     await stream.aclose()
@@ -174,27 +163,26 @@ async def test_a_reader_who_leaves_is_billed_what_the_provider_counted(
 
     await until(settled)
     (row,) = await rows(hosted)
-    call = standin.calls()[-1]
+    call = provider.calls()[-1]
     assert (row.input_tokens, row.output_tokens) == (call["input_tokens"], call["output_tokens"])
     assert not row.estimated
 
 
 async def test_beyond_the_time_for_draining_tokens_are_counted_here(
-    settings: Settings, standin: RunningProvider
+    settings: Settings, provider: RunningProvider
 ) -> None:
     update = {
-        "openai_api_key": SecretStr("sk-test"),
-        "openai_base_url": standin.openai_url,
+        **provider.openai_settings(),
         "stream_drain_seconds": 0.0,
     }
     async with open_service(settings.model_copy(update=update)) as service:
         await make_customer(service, "acme", config={"model_tier": "gpt-4"})
         await service.copilot.ingest("acme", POLICIES)
-        standin.fault("drip", seconds=0.2)
+        provider.fault("drip", seconds=0.2)
         stream = service.copilot.stream("acme", QUESTION)
         await anext(stream)
-        before = len(standin.calls())
-        await until(lambda: _more(standin, before))
+        before = len(provider.calls())
+        await until(lambda: _more(provider, before))
         await stream.aclose()
 
         async def settled() -> bool:
@@ -204,12 +192,12 @@ async def test_beyond_the_time_for_draining_tokens_are_counted_here(
         (row,) = await rows(service)
         assert (row.outcome, row.estimated) == ("interrupted", True)
         assert row.input_tokens > 0
-    standin.fault("normal")
+    provider.fault("normal")
 
 
-async def _more(standin: RunningProvider, before: int) -> bool:
+async def _more(provider: RunningProvider, before: int) -> bool:
     await asyncio.sleep(0.3)
-    return len(standin.calls()) >= before
+    return len(provider.calls()) >= before
 
 
 async def test_what_is_refused_is_refused_before_any_event(hosted: Service) -> None:
@@ -287,13 +275,13 @@ async def test_over_http_the_events_make_the_reply_and_a_repeat_gives_the_same_e
 
 
 async def test_over_http_an_early_error_is_a_problem_and_a_late_one_an_event(
-    hosted: Service, beta: Customer, standin: RunningProvider
+    hosted: Service, beta: Customer, provider: RunningProvider
 ) -> None:
     async with served(hosted) as client:
         body = {"query": QUESTION, "stream": True}
         early = await client.post("/query", json={**body, "top_k": 0}, headers=beta.headers)
         nobody = await client.post("/query", json=body)
-        standin.fault("cut", after_bytes=3300, path=OPENAI)
+        provider.fault("cut", after_bytes=3300, path=OPENAI)
         late = await client.post("/query", json=body, headers=beta.headers)
     assert (early.status_code, nobody.status_code) == (422, 401)
     assert early.headers["content-type"] == "application/problem+json"

@@ -1,7 +1,6 @@
 """What leaves for a vendor: the sources of one tenant, and nothing that names it."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -10,20 +9,20 @@ from compliance_copilot.settings import Settings
 from compliance_copilot.wiring import open_service
 from tests.conftest import make_customer
 from tests.isolation import drills
-from tests.standins.running import running_provider
+from tests.standins.running import RunningProvider
 
 QUESTION = "How long are customer records kept?"
 
 
-@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+@pytest.mark.parametrize("vendor", ["openai", "anthropic"])
 async def test_a_call_carries_one_tenants_text_and_no_tenants_name(
-    settings: Settings, tmp_path: Path, provider: str
+    settings: Settings, provider: RunningProvider, vendor: str
 ) -> None:
-    with running_provider(tmp_path) as standin:
-        hosted = settings.model_copy(update=_keys(provider, standin))
-        async with open_service(hosted) as service:
-            await _ask_as_two_tenants(service, "gpt-4" if provider == "openai" else "claude")
-        calls = [json.dumps(call) for call in standin.calls()]
+    before = len(provider.calls())
+    update = getattr(provider, f"{vendor}_settings")()
+    async with open_service(settings.model_copy(update=update)) as service:
+        await _ask_as_two_tenants(service, "gpt-4" if vendor == "openai" else "claude")
+    calls = [json.dumps(call) for call in provider.calls()[before:]]
     assert len(calls) == 2
     for call, tenant_id, other in zip(calls, ("tenant-a", "tenant-b"), ("b", "a"), strict=True):
         assert drills.word_of(tenant_id) in call
@@ -49,11 +48,3 @@ async def _ask_as_two_tenants(service: Service, tier: str) -> None:
             reply.metadata.input_tokens,
             reply.metadata.output_tokens,
         )
-
-
-def _keys(provider: str, standin: object) -> dict[str, object]:
-    from pydantic import SecretStr
-
-    if provider == "openai":
-        return {"openai_api_key": SecretStr("sk-test"), "openai_base_url": standin.openai_url}
-    return {"anthropic_api_key": SecretStr("sk-ant-test"), "anthropic_base_url": standin.url}

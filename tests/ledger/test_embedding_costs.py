@@ -1,11 +1,10 @@
 """A hosted embedder in the ledger: no call without a row, every call in one, tokens exact."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-from pydantic import SecretStr
 
 from compliance_copilot.billing.ledger import UsageEvent
 from compliance_copilot.core.errors import (
@@ -19,7 +18,7 @@ from compliance_copilot.orchestrator import Service
 from compliance_copilot.settings import Settings
 from compliance_copilot.wiring import open_service
 from tests.conftest import make_customer
-from tests.standins.running import RunningProvider, running_provider
+from tests.standins.running import RunningProvider
 
 QUESTION = "How long are customer records kept?"
 POLICY = NewDocument(
@@ -29,18 +28,10 @@ EMBEDDINGS, CHAT = "/v1/embeddings", "/v1/chat/completions"
 MODEL = "text-embedding-3-small"
 
 
-@pytest.fixture(scope="module")
-def standin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProvider]:
-    with running_provider(tmp_path_factory.mktemp("standin")) as provider:
-        yield provider
-
-
 @pytest.fixture
-async def hosted(settings: Settings, standin: RunningProvider) -> AsyncIterator[Service]:
-    standin.fault("normal")
+async def hosted(settings: Settings, provider: RunningProvider) -> AsyncIterator[Service]:
     update = {
-        "openai_api_key": SecretStr("sk-test"),
-        "openai_base_url": standin.openai_url,
+        **provider.openai_settings(),
         "embedding_provider": "openai",
         "query_timeout_seconds": 6.0,
     }
@@ -59,13 +50,13 @@ def charged(calls: list[dict]) -> list[tuple[str, int]]:
 
 
 async def test_ingest_and_search_have_a_row_with_the_vendors_tokens_and_their_price(
-    hosted: Service, standin: RunningProvider
+    hosted: Service, provider: RunningProvider
 ) -> None:
-    before = len(standin.calls())
+    before = len(provider.calls())
     await hosted.copilot.ingest("acme", [POLICY])
     found = await hosted.copilot.search("acme", QUESTION)
     assert found.results
-    calls = charged(standin.calls()[before:])
+    calls = charged(provider.calls()[before:])
     rows = await events(hosted)
     assert [path for path, _ in calls] == [EMBEDDINGS, EMBEDDINGS]
     assert [row.input_tokens for row in rows] == [tokens for _, tokens in calls]
@@ -77,12 +68,12 @@ async def test_ingest_and_search_have_a_row_with_the_vendors_tokens_and_their_pr
 
 
 async def test_a_question_has_one_row_for_each_vendors_call(
-    hosted: Service, standin: RunningProvider
+    hosted: Service, provider: RunningProvider
 ) -> None:
     await hosted.copilot.ingest("acme", [POLICY])
-    before = len(standin.calls())
+    before = len(provider.calls())
     reply = await hosted.copilot.query("acme", QUESTION)
-    calls = charged(standin.calls()[before:])
+    calls = charged(provider.calls()[before:])
     rows = [row for row in await events(hosted) if row.operation == "query"]
     assert [path for path, _ in calls] == [EMBEDDINGS, CHAT]
     assert [(row.attempt, row.input_tokens) for row in rows] == [
@@ -98,12 +89,12 @@ async def test_a_question_has_one_row_for_each_vendors_call(
 
 
 async def test_the_same_content_again_calls_nobody_and_costs_nothing(
-    hosted: Service, standin: RunningProvider
+    hosted: Service, provider: RunningProvider
 ) -> None:
     await hosted.copilot.ingest("acme", [POLICY])
-    before = len(standin.calls())
+    before = len(provider.calls())
     await hosted.copilot.ingest("acme", [POLICY])
-    assert len(standin.calls()) == before
+    assert len(provider.calls()) == before
     row = (await events(hosted))[-1]
     assert (row.provider, row.input_tokens, row.cost_micro_usd, row.state) == (
         "local", 0, 0, "settled",
@@ -115,46 +106,46 @@ async def test_the_same_content_again_calls_nobody_and_costs_nothing(
     [("500", "settled", False), ("blackhole", "interrupted", True)],
 )
 async def test_an_embedder_that_fails_is_a_typed_failure_and_one_row(
-    hosted: Service, standin: RunningProvider, mode: str, state: str, estimated: bool
+    hosted: Service, provider: RunningProvider, mode: str, state: str, estimated: bool
 ) -> None:
     await hosted.copilot.ingest("acme", [POLICY])
     await hosted.config.update_tenant_config("acme", retrieval_mode="hybrid")
-    standin.fault(mode, path=EMBEDDINGS)
+    provider.fault(mode, path=EMBEDDINGS)
     with pytest.raises((ModelUnavailable, DeadlineExceeded)):
         await hosted.copilot.search("acme", QUESTION)
     row = (await events(hosted))[-1]
     assert (row.state, row.estimated, row.cost_micro_usd) == (state, estimated, 0)
-    standin.fault("normal")
+    provider.fault("normal")
     assert (await hosted.copilot.search("acme", QUESTION)).results
 
 
 async def test_a_budget_that_does_not_carry_the_embedding_calls_nobody(
-    hosted: Service, standin: RunningProvider
+    hosted: Service, provider: RunningProvider
 ) -> None:
-    before = len(standin.calls())
+    before = len(provider.calls())
     await hosted.config.update_tenant_config(
         "acme", resource_limits={"monthly_budget_usd": 0.000_001}
     )
     long = replace(POLICY, text=POLICY.text * 10)
     with pytest.raises(BudgetExhausted):
         await hosted.copilot.ingest("acme", [long])
-    assert len(standin.calls()) == before
+    assert len(provider.calls()) == before
     assert await events(hosted) == []
 
 
 async def test_what_was_embedded_before_a_refusal_is_charged_and_uses_no_rate(
-    hosted: Service, standin: RunningProvider
+    hosted: Service, provider: RunningProvider
 ) -> None:
     """Two at once find room for one: whoever stores last has embedded in vain."""
     await hosted.config.update_tenant_config("acme", resource_limits={"max_documents": 1})
-    before = len(standin.calls())
+    before = len(provider.calls())
     both = [replace(POLICY, document_id=name, text=f"{POLICY.text} {name}") for name in ("a", "b")]
     ended = await asyncio.gather(
         *(hosted.copilot.ingest("acme", [document]) for document in both), return_exceptions=True
     )
     assert [type(one) for one in ended if isinstance(one, BaseException)] == [LimitReached]
     (row,) = [event for event in await events(hosted) if event.outcome == "limit_reached"]
-    calls = charged(standin.calls()[before:])
+    calls = charged(provider.calls()[before:])
     assert len(calls) == 2
     assert (row.state, row.input_tokens) == ("settled", calls[0][1])
     assert row.cost_micro_usd > 0

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,6 +32,14 @@ class RunningProvider:
     def openai_url(self) -> str:
         """The address for OpenAI's SDK."""
         return f"{self.url}/v1"
+
+    def openai_settings(self) -> dict[str, Any]:
+        """Settings of a service that calls this one as OpenAI."""
+        return {"openai_api_key": SecretStr("sk-test"), "openai_base_url": self.openai_url}
+
+    def anthropic_settings(self) -> dict[str, Any]:
+        """Settings of a service that calls this one as Anthropic."""
+        return {"anthropic_api_key": SecretStr("sk-ant-test"), "anthropic_base_url": self.url}
 
     def fault(self, mode: str, **options: object) -> None:
         """Let calls fail; `count=n` for the next n only. `normal` ends all faults."""

@@ -1,11 +1,10 @@
 """The whole service with a collector behind it: one connected trace for each question."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from functools import partial
 
 import httpx
 import pytest
-from pydantic import SecretStr
 
 from compliance_copilot.gateway.application import build_application
 from compliance_copilot.gateway.state import Deployment
@@ -15,7 +14,7 @@ from compliance_copilot.wiring import open_service, working
 from tests.conftest import ADMIN_KEY, Customer, make_customer
 from tests.isolation.conftest import policy_of
 from tests.standins.collector import Collector, Received, running_collector
-from tests.standins.running import RunningProvider, running_provider
+from tests.standins.running import RunningProvider
 
 QUESTION = {"query": "How long are customer records kept?"}
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -43,24 +42,17 @@ class World:
     service: Service
 
 
-@pytest.fixture(scope="module")
-def vendor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProvider]:
-    with running_provider(tmp_path_factory.mktemp("vendor")) as vendor:
-        yield vendor
-
-
 @pytest.fixture
 async def world(
-    settings: Settings, vendor: RunningProvider, request: pytest.FixtureRequest
+    settings: Settings, provider: RunningProvider, request: pytest.FixtureRequest
 ) -> AsyncIterator[World]:
     with running_collector() as collector:
         update = {
             "otlp_endpoint": collector.url,
-            "openai_api_key": SecretStr("sk-test"),
-            "openai_base_url": vendor.openai_url,
+            **provider.openai_settings(),
             "trace_content": getattr(request, "param", False),
         }
-        world = World(settings.model_copy(update=update), vendor)
+        world = World(settings.model_copy(update=update), provider)
         world.collector = collector
         opener = partial(open_service, world.settings)
         application = build_application(opener, lambda: Deployment("test", None))
@@ -74,7 +66,6 @@ async def world(
                 )
                 await service.copilot.ingest("alpha", [policy_of("alpha")])
                 yield world
-                vendor.fault("normal")
 
 
 async def sent(world: World, name: str) -> list[Received]:
