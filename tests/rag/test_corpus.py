@@ -183,3 +183,12 @@ async def test_several_hundred_documents_in_one_call(service: Service) -> None:
     ]
     reply = await service.copilot.ingest("acme", documents)
     assert len(reply.documents) == reply.chunks_indexed == 400
+
+
+async def test_a_text_without_a_word_is_stored_and_has_no_chunk(service: Service) -> None:
+    await make_customer(service, "acme")
+    reply = await service.copilot.ingest("acme", [NewDocument("... !? ...", "marks")])
+    assert [(d.status, d.chunks) for d in reply.documents] == [("created", 0)]
+    both = await service.copilot.ingest("acme", [NewDocument("-- -- --", "dashes"), SHORT])
+    assert [d.chunks for d in both.documents] == [0, 1]
+    assert await service.copilot.documents.text("acme", "dashes", 1) == "-- -- --"

@@ -14,8 +14,18 @@ def utc_now() -> datetime:
 
 def new_id() -> UUID:
     """Return a UUIDv7: 48 bits of milliseconds, then random bits (RFC 9562, section 5.7)."""
+    return new_ids(1)[0]
+
+
+def new_ids(count: int) -> list[UUID]:
+    """Return many ids of one instant; the operating system is asked once for them all."""
     milliseconds = time.time_ns() // 1_000_000
-    value = (milliseconds << 80) | int.from_bytes(os.urandom(10), "big")
+    random = os.urandom(10 * count)
+    return [_id_of(milliseconds, random[at : at + 10]) for at in range(0, len(random), 10)]
+
+
+def _id_of(milliseconds: int, random: bytes) -> UUID:
+    value = (milliseconds << 80) | int.from_bytes(random, "big")
     value = (value & ~(0xF << 76)) | (0x7 << 76)
     value = (value & ~(0x3 << 62)) | (0x2 << 62)
     return UUID(int=value)

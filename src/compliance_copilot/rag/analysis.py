@@ -13,9 +13,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from itertools import pairwise
 
+import numpy as np
 import Stemmer
+from numpy.typing import NDArray
 
+from compliance_copilot.rag import terms as columns
 from compliance_copilot.rag.stopwords import STOP_WORDS
+from compliance_copilot.rag.terms import ChunkTerms
 
 DEFAULT_LANGUAGE = "en"
 LANGUAGES: tuple[str, ...] = tuple(STOP_WORDS)
@@ -66,6 +70,34 @@ def terms(text: str, language: str) -> dict[int, int]:
         identifiers += whole_ids
     counts = Counter(sequence + identifiers + _bigrams(sequence))
     return dict(counts) if len(counts) <= MAX_TERMS else _commonest(counts)
+
+
+def chunk_terms(texts: Sequence[str], language: str) -> ChunkTerms:
+    """Return the terms of chunks as `terms` counts them, all at once and in columns.
+
+    A chunk is far too short (`chunking.CAPACITY_CHARACTERS`) to have more than `MAX_TERMS`.
+    """
+    words: list[int] = []
+    identifiers: list[int] = []
+    word_ends, identifier_ends = [], []
+    for text in texts:
+        for word_ids, whole_ids, _ in _tokens(text, language):
+            words += word_ids
+            identifiers += whole_ids
+        word_ends.append(len(words))
+        identifier_ends.append(len(identifiers))
+    single, places = np.array(words, dtype=np.int64), _places(word_ends)
+    whole, whole_places = np.array(identifiers, dtype=np.int64), _places(identifier_ends)
+    paired = places[:-1] == places[1:]
+    pairs = (single[:-1] * _PAIR_FACTOR + single[1:])[paired] % _PAIR_PRIME + BIGRAM_BASE
+    chunks = np.concatenate([places, whole_places, places[:-1][paired]])
+    return columns.grouped(chunks, np.concatenate([single, whole, pairs]), len(texts))
+
+
+def _places(ends: Sequence[int]) -> NDArray[np.int64]:
+    """Return, for each entry of a column, the place of the chunk it belongs to."""
+    bounds = np.array([0, *ends], dtype=np.int64)
+    return np.repeat(np.arange(len(ends)), bounds[1:] - bounds[:-1])
 
 
 def query_terms(text: str, languages: Iterable[str]) -> dict[int, int]:

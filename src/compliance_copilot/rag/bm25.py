@@ -35,13 +35,33 @@ def document_weights(
 
 
 def document_weights_of(
-    counts: NDArray[np.int64], *, length: int, average_length: float
+    counts: NDArray[np.int32], lengths: NDArray[np.int64], average_length: float
 ) -> NDArray[np.float64]:
-    """Return `document_weights` of a chunk's term counts at once: the same numbers to the bit."""
-    relative = length / average_length if average_length > 0 else 1.0
-    damping = K1 * (1.0 - B + B * relative)
-    weights: NDArray[np.float64] = counts * (K1 + 1.0) / (counts + damping)
+    """Return `document_weights` of many chunks' counts at once: the same numbers to the bit.
+
+    `lengths` has, for each count, that of its chunk.
+    """
+    weights: NDArray[np.float64] = (
+        counts * (K1 + 1.0) / (counts + _damping(lengths, average_length))
+    )
     return weights
+
+
+def counts_behind(
+    weights: NDArray[np.float32], lengths: NDArray[np.int64], average_length: float
+) -> NDArray[np.int64]:
+    """Return the counts behind many chunks' weights: `document_weights_of` read backwards.
+
+    Exact for counts below some hundred thousand, because counts are whole numbers.
+    """
+    exact = weights.astype(np.float64)
+    counts = np.rint(exact * _damping(lengths, average_length) / (K1 + 1.0 - exact))
+    return np.maximum(1, counts).astype(np.int64)
+
+
+def _damping(lengths: NDArray[np.int64], average_length: float) -> NDArray[np.float64]:
+    relative = lengths / average_length if average_length > 0 else np.ones(len(lengths))
+    return K1 * (1.0 - B + B * relative)
 
 
 def idf(document_frequency: int, chunk_count: int) -> float:
@@ -87,20 +107,3 @@ def counts_of_weights(
     damping = (K1 * (1.0 - B + B * relative))[:, None]
     counts: NDArray[np.float32] = np.rint(weights * damping / (K1 + 1.0 - weights))
     return counts.astype(np.float32)
-
-
-def term_counts(
-    weights: Mapping[int, float],
-    *,
-    length: int,
-    average_length: float,
-    k1: float = K1,
-    b: float = B,
-) -> dict[int, int]:
-    """Return the counts behind a chunk's weights: `document_weights` read backwards.
-
-    Exact for counts below some hundred thousand, because counts are whole numbers.
-    """
-    relative = length / average_length if average_length > 0 else 1.0
-    damping = k1 * (1.0 - b + b * relative)
-    return {term: max(1, round(w * damping / (k1 + 1.0 - w))) for term, w in weights.items()}

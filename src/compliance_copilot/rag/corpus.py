@@ -5,21 +5,22 @@ those of different tenants do not meet. Everything below it is in the same trans
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeAlias
 from uuid import UUID
 
-import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from compliance_copilot.core.clock import Deadline
-from compliance_copilot.core.vocabulary import IngestedDocument, Source, TenantId
-from compliance_copilot.rag import bm25, replication
-from compliance_copilot.rag.chunking import Span
-from compliance_copilot.rag.ports import Vectors
+from compliance_copilot.core.vocabulary import IngestedDocument, TenantId
+from compliance_copilot.rag import replication
+from compliance_copilot.rag.columns import (
+    PreparedDocument,
+    chunk_columns,
+    sliced,
+    vector_columns,
+)
 from compliance_copilot.rag.quotas import Quotas, Stock, check_quotas
 from compliance_copilot.rag.replication import Announced
 from compliance_copilot.rag.statistics import (
@@ -31,14 +32,10 @@ from compliance_copilot.rag.statistics import (
     open_corpus,
     reweigh,
 )
+from compliance_copilot.rag.terms import joined
 from compliance_copilot.rag.versions import note_sources, present, unchanged
 from compliance_copilot.storage.audit import AuditEntry, append
 from compliance_copilot.storage.database import Connection, Database, Row
-from compliance_copilot.storage.vectors import encode_dense, encode_sparse_arrays
-
-_SLICE_CHUNKS = 256
-"""Rows of one statement: while it is prepared, no question waits for long."""
-_VectorRow: TypeAlias = tuple[UUID, NDArray[np.float32], Mapping[int, int], int]
 
 _UPSERT_DOCUMENTS = """
     INSERT INTO documents AS d (tenant_id, document_id, title, metadata, current_version)
@@ -104,26 +101,6 @@ _OPEN_ENDED = """
     SELECT chunk_id FROM chunk_vectors
     WHERE tenant_id = $1 AND chunk_id = ANY ($2) AND effective_until = 'infinity'
 """
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedDocument:
-    """A document with everything that can be computed before the transaction."""
-
-    document_id: str
-    title: str
-    text: str
-    metadata: Mapping[str, Any]
-    content_hash: bytes
-    text_hash: bytes
-    language: str
-    spans: Sequence[Span]
-    chunk_ids: Sequence[UUID]
-    terms: Sequence[Mapping[int, int]]
-    lengths: Sequence[int]
-    vectors: Vectors
-    effective_from: datetime | None = None
-    source: Source | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,17 +172,15 @@ class _Storing:
     ) -> dict[str, int]:
         ids = [d.document_id for d in changed]
         now = self._corpus.now
-        await self._write_texts(changed, versions)
+        for part in sliced(changed, _size):
+            await self._write_texts(part, versions)
         moved, shown = await put_in_order(self._connection, self._tenant_id, ids, now)
         growth = _growth(changed, versions)
         step = Step(
-            came=[
-                Counted(terms.keys(), length)
-                for d in changed
-                if shown.get(d.document_id) == versions[d.document_id].number
-                for terms, length in zip(d.terms, d.lengths, strict=True)
-            ],
-            went=[counted(row) for row in moved if row["went"]],
+            came=_counted(
+                [d for d in changed if shown.get(d.document_id) == versions[d.document_id].number]
+            ),
+            went=counted([row for row in moved if row["went"]]),
             documents=growth.documents,
             text_bytes=growth.text_bytes,
             embedder=self._request.embedder,
@@ -216,53 +191,36 @@ class _Storing:
         return shown
 
     async def _write_texts(
-        self, changed: Sequence[PreparedDocument], versions: Mapping[str, _Version]
+        self, documents: Sequence[PreparedDocument], versions: Mapping[str, _Version]
     ) -> None:
         common = (
             self._tenant_id,
-            [d.document_id for d in changed],
-            [d.title for d in changed],
-            [orjson.dumps(d.metadata).decode() for d in changed],
-            [versions[d.document_id].number for d in changed],
+            [d.document_id for d in documents],
+            [d.title for d in documents],
+            [orjson.dumps(d.metadata).decode() for d in documents],
+            [versions[d.document_id].number for d in documents],
         )
         await self._connection.execute(_UPSERT_DOCUMENTS, *common)
         await self._connection.execute(
             _INSERT_VERSIONS,
             *common,
-            [d.text for d in changed],
-            [d.content_hash for d in changed],
-            [d.text_hash for d in changed],
-            [d.language for d in changed],
-            [len(d.chunk_ids) for d in changed],
-            [d.effective_from or self._corpus.now for d in changed],
+            [d.text for d in documents],
+            [d.content_hash for d in documents],
+            [d.text_hash for d in documents],
+            [d.language for d in documents],
+            [len(d.chunk_ids) for d in documents],
+            [d.effective_from or self._corpus.now for d in documents],
         )
-        rows = [
-            (
-                chunk_id,
-                d.document_id,
-                versions[d.document_id].number,
-                ordinal,
-                span.start,
-                span.end,
-                orjson.dumps(span.headings).decode(),
-                span.page,
-                d.text[span.start : span.end],
-            )
-            for d in changed
-            for ordinal, (chunk_id, span) in enumerate(zip(d.chunk_ids, d.spans, strict=True))
-        ]
-        for at in range(0, len(rows), _SLICE_CHUNKS):
-            columns = map(list, zip(*rows[at : at + _SLICE_CHUNKS], strict=True))
+        numbers = {document_id: version.number for document_id, version in versions.items()}
+        for columns in await asyncio.to_thread(chunk_columns, documents, numbers):
             await self._connection.execute(_INSERT_CHUNKS, self._tenant_id, *columns)
 
     async def _write_vectors(self, changed: Sequence[PreparedDocument], pinned: float) -> None:
         ids = [chunk_id for d in changed for chunk_id in d.chunk_ids]
         written = await self._taken_back(ids, pinned)
-        rows = [row for d in changed for row in _vector_rows(d)]
-        for at in range(0, len(rows), _SLICE_CHUNKS):
-            part = rows[at : at + _SLICE_CHUNKS]
-            columns = await asyncio.to_thread(_wire_columns, part, pinned)
-            await self._connection.execute(_INSERT_VECTORS, self._tenant_id, *columns)
+        for part in sliced(changed, _size):
+            for columns in await asyncio.to_thread(vector_columns, part, pinned):
+                await self._connection.execute(_INSERT_VECTORS, self._tenant_id, *columns)
         if written:
             open_ended = await self._connection.fetch(_OPEN_ENDED, self._tenant_id, written)
             ids = [row["chunk_id"] for row in open_ended]
@@ -288,34 +246,16 @@ def _same(row: Row | None, document: PreparedDocument) -> bool:
     return row is not None and row["content_hash"] == document.content_hash
 
 
-def _vector_rows(document: PreparedDocument) -> Iterator[_VectorRow]:
-    yield from zip(
-        document.chunk_ids, document.vectors, document.terms, document.lengths, strict=True
+def _size(document: PreparedDocument) -> int:
+    return len(document.text)
+
+
+def _counted(documents: Sequence[PreparedDocument]) -> Counted:
+    return Counted(
+        sum(len(d.terms) for d in documents),
+        sum(int(d.terms.counts.sum()) for d in documents),
+        joined(d.terms.ids for d in documents),
     )
-
-
-def _wire_columns(
-    rows: Sequence[_VectorRow], pinned: float
-) -> tuple[list[UUID], list[bytes], list[bytes], list[int]]:
-    """Return the columns of chunks' vectors as the database takes them."""
-    ids, dense, terms, lengths = zip(*rows, strict=True)
-    sparse = [_wire(t, n, pinned) for t, n in zip(terms, lengths, strict=True)]
-    return list(ids), [encode_dense(vector) for vector in dense], sparse, list(lengths)
-
-
-def _wire(terms: Mapping[int, int], length: int, pinned: float) -> bytes:
-    ids = np.fromiter(terms.keys(), dtype=np.int64, count=len(terms))
-    counts = np.fromiter(terms.values(), dtype=np.int64, count=len(terms))
-    weights = bm25.document_weights_of(counts, length=length, average_length=pinned)
-    return encode_sparse_arrays(ids, weights)
-
-
-def weights_of(document: PreparedDocument, pinned: float) -> list[dict[int, float]]:
-    """Return the BM25 weights of a document's chunks, for a pinned average length."""
-    return [
-        bm25.document_weights(terms, length=length, average_length=pinned)
-        for terms, length in zip(document.terms, document.lengths, strict=True)
-    ]
 
 
 def _next_version(row: Row | None) -> _Version:

@@ -206,7 +206,7 @@ async def remove(connection: Connection, corpus: Corpus, document_id: str) -> No
     size = await connection.fetchval(_DELETE, corpus.tenant_id, document_id)
     if size is None:
         raise _unknown()
-    step = Step(went=[counted(row) for row in rows], documents=-1, text_bytes=-size)
+    step = Step(went=counted(rows), documents=-1, text_bytes=-size)
     await move(connection, await reweigh(connection, corpus, step), step)
 
 

@@ -1,15 +1,20 @@
 """From texts to stored documents: clean, compare, cut, analyse, embed, store."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
+from itertools import accumulate
+from typing import TypeVar
 
-from compliance_copilot.core.clock import Deadline, new_id
+import numpy as np
+
+from compliance_copilot.core.clock import Deadline, new_ids
 from compliance_copilot.core.errors import InvalidRequest
 from compliance_copilot.core.vocabulary import IngestedDocument, NewDocument, TenantId
 from compliance_copilot.rag import corpus, sharing, versions
 from compliance_copilot.rag.chunking import Span
+from compliance_copilot.rag.columns import PreparedDocument, sliced
 from compliance_copilot.rag.filters import Facts
 from compliance_copilot.rag.hostile import clean_text
 from compliance_copilot.rag.ports import Embedder, Vectors
@@ -21,6 +26,8 @@ from compliance_copilot.storage.database import Database
 from compliance_copilot.telemetry import metrics
 from compliance_copilot.telemetry.tracing import span
 
+T = TypeVar("T")
+R = TypeVar("R")
 _BATCH_TEXTS = 256
 
 
@@ -50,15 +57,14 @@ class Ingestion:
 
         Raises InvalidRequest naming the document's place, LimitReached, ModelUnavailable.
         """
-        named = [_named(document, place) for place, document in enumerate(documents)]
+        named = await asyncio.to_thread(_all_named, documents)
         ids = [document.document_id for document in named if document.document_id]
         _refuse_twins(ids)
         known = await self._known(tenant_id, named, quotas)
         fresh = [d for d in named if d.document_id not in known]
         works = await self._works(tenant_id, fresh, deadline)
-        request = corpus.StoreRequest(
-            [_prepared(d, works[sharing.text_hash(d)]) for d in fresh], self._embedder.name, quotas
-        )
+        prepared = await asyncio.to_thread(_all_prepared, fresh, works)
+        request = corpus.StoreRequest(prepared, self._embedder.name, quotas)
         with span("store", {"documents": len(request.documents)}):
             stored = {d.document_id: d for d in await self._store(tenant_id, request, deadline)}
         _count(tenant_id, stored.values())
@@ -113,40 +119,54 @@ class Ingestion:
         self, tenant_id: TenantId, documents: Sequence[NewDocument], deadline: Deadline
     ) -> dict[bytes, Work]:
         """Return the work of each text, by hash: what is stored is taken, the rest done once."""
-        texts = {sharing.text_hash(document): document for document in documents}
+        texts = await asyncio.to_thread(_by_text, documents)
         async with self._database.transaction(tenant_id, deadline=deadline) as connection:
             works = await sharing.stored_work(
                 connection, tenant_id, list(texts), self._embedder.name
             )
-        missing = {key: document for key, document in texts.items() if key not in works}
-        with span("cut", {"documents": len(missing)}):
-            cuts = await asyncio.to_thread(_cut_all, missing)
-        with embedding_span(self._embedder):
-            vectors = await self._embed(missing, cuts, deadline)
-        return works | {key: replace(work, vectors=vectors[key]) for key, work in cuts.items()}
+        missing = [(key, document) for key, document in texts.items() if key not in works]
+        return works | await self._made(missing, deadline)
 
-    async def _embed(
+    async def _made(
+        self, texts: Sequence[tuple[bytes, NewDocument]], deadline: Deadline
+    ) -> dict[bytes, Work]:
+        """Return the work of texts, part by part: while one is embedded, the next is cut."""
+        if not texts:
+            return {}
+        parts = list(sliced(texts, lambda entry: len(entry[1].text)))
+        works: dict[bytes, Work] = {}
+        cutting = _begun(_cut_all, parts[0])
+        try:
+            for part, following in zip(parts, [*parts[1:], []], strict=True):
+                with span("cut", {"documents": len(part)}):
+                    cuts = await cutting
+                cutting = _begun(_cut_all, following)
+                with embedding_span(self._embedder):
+                    vectors = await self._vectors(part, cuts, deadline)
+                for (key, _), work, own in zip(part, cuts, vectors, strict=True):
+                    works[key] = replace(work, vectors=own)
+        finally:
+            cutting.cancel()
+        return works
+
+    async def _vectors(
         self,
-        documents: Mapping[bytes, NewDocument],
-        cuts: Mapping[bytes, Work],
+        texts: Sequence[tuple[bytes, NewDocument]],
+        cuts: Sequence[Work],
         deadline: Deadline,
-    ) -> dict[bytes, Vectors]:
-        texts = [
-            documents[key].text[span.start : span.end]
-            for key, work in cuts.items()
+    ) -> list[Vectors]:
+        chunks = [
+            document.text[span.start : span.end]
+            for (_, document), work in zip(texts, cuts, strict=True)
             for span in work.spans
         ]
         batches = [
-            (await self._embedder.embed(texts[at : at + _BATCH_TEXTS], deadline=deadline)).vectors
-            for at in range(0, len(texts), _BATCH_TEXTS)
+            (await self._embedder.embed(chunks[at : at + _BATCH_TEXTS], deadline=deadline)).vectors
+            for at in range(0, len(chunks), _BATCH_TEXTS)
         ]
-        rows = [row for batch in batches for row in batch]
-        result: dict[bytes, Vectors] = {}
-        at = 0
-        for key, work in cuts.items():
-            result[key] = rows[at : at + len(work.spans)]  # type: ignore[assignment]  # of rows
-            at += len(work.spans)
-        return result
+        ends = list(accumulate(len(work.spans) for work in cuts))
+        nothing = np.zeros((0, self._embedder.dimensions), dtype=np.float32)
+        return np.split(np.concatenate([nothing, *batches]), ends[:-1])
 
 
 def _count(tenant_id: TenantId, stored: Iterable[IngestedDocument]) -> None:
@@ -168,6 +188,14 @@ def _named(document: NewDocument, place: int) -> NewDocument:
     return replace(document, text=text, document_id=derived)
 
 
+def _all_named(documents: Sequence[NewDocument]) -> list[NewDocument]:
+    return [_named(document, place) for place, document in enumerate(documents)]
+
+
+def _by_text(documents: Sequence[NewDocument]) -> dict[bytes, NewDocument]:
+    return {sharing.text_hash(document): document for document in documents}
+
+
 def _refuse_twins(ids: Sequence[str]) -> None:
     seen: set[str] = set()
     for place, document_id in enumerate(ids):
@@ -183,17 +211,28 @@ def _content_hash(document: NewDocument) -> bytes:
     return versions.content_hash(document.text, document.title, document.metadata)
 
 
-def _cut_all(documents: Mapping[bytes, NewDocument]) -> dict[bytes, Work]:
-    return {key: sharing.cut(document) for key, document in documents.items()}
+def _begun(work: Callable[[T], R], argument: T) -> asyncio.Task[R]:
+    """Return work that goes on in a thread; what is cancelled there ends with its part."""
+    return asyncio.create_task(asyncio.to_thread(work, argument))
+
+
+def _cut_all(texts: Sequence[tuple[bytes, NewDocument]]) -> list[Work]:
+    return [sharing.cut(document) for _, document in texts]
 
 
 def _title_of(spans: Sequence[Span]) -> str | None:
     return next((span.headings[0] for span in spans if span.headings), None)
 
 
-def _prepared(document: NewDocument, work: Work) -> corpus.PreparedDocument:
+def _all_prepared(
+    documents: Sequence[NewDocument], works: Mapping[bytes, Work]
+) -> list[PreparedDocument]:
+    return [_prepared(document, works[sharing.text_hash(document)]) for document in documents]
+
+
+def _prepared(document: NewDocument, work: Work) -> PreparedDocument:
     document_id = document.document_id or ""
-    return corpus.PreparedDocument(
+    return PreparedDocument(
         document_id=document_id,
         title=document.title or _title_of(work.spans) or document_id,
         text=document.text,
@@ -202,19 +241,18 @@ def _prepared(document: NewDocument, work: Work) -> corpus.PreparedDocument:
         text_hash=sharing.text_hash(document),
         language=work.language,
         spans=work.spans,
-        chunk_ids=[new_id() for _ in work.spans],
+        chunk_ids=new_ids(len(work.spans)),
         terms=work.terms,
-        lengths=work.lengths,
         vectors=work.vectors,
         effective_from=document.effective_from,
         source=document.source,
     )
 
 
-def _records(document: corpus.PreparedDocument, announced: Announced) -> Iterator[VectorRecord]:
+def _records(document: PreparedDocument, announced: Announced) -> Iterator[VectorRecord]:
     """Yield a document's vectors as a hosted store keeps them, before they are current here."""
     start = document.effective_from or announced.at
     facts = Facts(document.document_id, start, announced.at, document.metadata)
-    weights = corpus.weights_of(document, announced.pinned_length)
+    weights = document.terms.rows(document.terms.weights(announced.pinned_length))
     for chunk_id, dense, sparse in zip(document.chunk_ids, document.vectors, weights, strict=True):
         yield VectorRecord(chunk_id, dense, sparse, facts, effective_from=start)

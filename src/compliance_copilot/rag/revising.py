@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from compliance_copilot.core.clock import new_id
+from compliance_copilot.core.clock import new_ids
 from compliance_copilot.core.errors import NotFound
 from compliance_copilot.core.vocabulary import TenantId
 from compliance_copilot.rag.corpus import put_in_order
@@ -103,6 +103,6 @@ async def revise(
 async def _copy_chunks(connection: Connection, old: Row) -> None:
     key = (old["tenant_id"], old["document_id"], old["version"])
     before = [row["id"] for row in await connection.fetch(_CHUNK_IDS, *key)]
-    after = [new_id() for _ in before]
+    after = new_ids(len(before))
     await connection.execute(_COPY_CHUNKS, key[0], before, after, old["next_version"])
     await connection.execute(_COPY_VECTORS, key[0], before, after)

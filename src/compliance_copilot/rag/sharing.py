@@ -4,7 +4,7 @@ Two documents share their work when text and given sections are the same. Every 
 its own, so each is found, cited and erased by itself.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from hashlib import sha256
 
@@ -12,11 +12,12 @@ import numpy as np
 import orjson
 
 from compliance_copilot.core.vocabulary import NewDocument, TenantId
-from compliance_copilot.rag import analysis, bm25
+from compliance_copilot.rag import analysis
 from compliance_copilot.rag.chunking import Span, split
 from compliance_copilot.rag.ports import Vectors
+from compliance_copilot.rag.terms import ChunkTerms, from_weights
 from compliance_copilot.storage.database import Connection, Row
-from compliance_copilot.storage.vectors import decode_dense, decode_sparse
+from compliance_copilot.storage.vectors import decode_dense, decode_sparse_rows
 
 _STORED = """
     WITH first AS (
@@ -49,8 +50,7 @@ class Work:
 
     language: str
     spans: Sequence[Span]
-    terms: Sequence[Mapping[int, int]]
-    lengths: Sequence[int]
+    terms: ChunkTerms
     vectors: Vectors
 
 
@@ -67,9 +67,8 @@ def cut(document: NewDocument) -> Work:
     text = document.text
     language = analysis.detect_language(text)
     spans = split(text, document.sections)
-    terms = [analysis.terms(text[span.start : span.end], language) for span in spans]
-    lengths = [analysis.document_length(counts) for counts in terms]
-    return Work(language, spans, terms, lengths, np.empty((0, 0), dtype=np.float32))
+    terms = analysis.chunk_terms([text[span.start : span.end] for span in spans], language)
+    return Work(language, spans, terms, np.empty((0, 0), dtype=np.float32))
 
 
 async def stored_work(
@@ -97,17 +96,14 @@ async def duplicates(
 
 
 def _work(rows: Sequence[Row]) -> Work:
-    terms = [
-        bm25.term_counts(
-            decode_sparse(row["sparse"]),
-            length=row["length"],
-            average_length=row["pinned_length"],
-        )
-        for row in rows
-    ]
+    terms = from_weights(
+        *decode_sparse_rows([row["sparse"] for row in rows]),
+        lengths=[row["length"] for row in rows],
+        average_length=rows[0]["pinned_length"],
+    )
     spans = [
         Span(row["start_offset"], row["end_offset"], tuple(row["headings"]), row["page"])
         for row in rows
     ]
     vectors = np.stack([decode_dense(row["dense"]) for row in rows])
-    return Work(rows[0]["language"], spans, terms, [row["length"] for row in rows], vectors)
+    return Work(rows[0]["language"], spans, terms, vectors)

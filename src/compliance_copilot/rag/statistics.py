@@ -7,16 +7,18 @@ force alone; nothing remembers how the corpus came about.
 
 import asyncio
 import math
-from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
 
 from compliance_copilot.core.errors import UnknownTenant
 from compliance_copilot.core.vocabulary import TenantId
-from compliance_copilot.rag import bm25
+from compliance_copilot.rag.terms import from_weights
 from compliance_copilot.storage.database import Connection, Database, Row
-from compliance_copilot.storage.vectors import decode_sparse, encode_sparse
+from compliance_copilot.storage.vectors import decode_sparse_rows, encode_sparse_rows
 
 GRID = math.log(1.05)
 """The pinned average length moves in steps of 5 %."""
@@ -66,18 +68,22 @@ _MOVE = """
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """A chunk as the statistics see it: its terms, and how many there are with repeats."""
+    """Chunks as the statistics see them: how many, how long together, which terms.
 
-    terms: Collection[int]
-    length: int
+    A term is there once for each chunk that has it.
+    """
+
+    chunks: int = 0
+    length: int = 0
+    terms: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """What changes: chunks that come into force or go out of it, documents and bytes stored."""
 
-    came: Sequence[Counted] = ()
-    went: Sequence[Counted] = ()
+    came: Counted = Counted()
+    went: Counted = Counted()
     documents: int = 0
     text_bytes: int = 0
     embedder: str | None = None
@@ -115,8 +121,10 @@ async def open_corpus(connection: Connection, tenant_id: TenantId) -> Corpus:
         return corpus
     changed = await connection.fetch(_CHANGED, tenant_id, row["in_force_at"], now)
     await connection.execute(_SHOW, tenant_id, now)
-    came = [counted(r) for r in changed if r["came"]]
-    step = Step(came, [counted(r) for r in changed if not r["came"]])
+    step = Step(
+        counted([row for row in changed if row["came"]]),
+        counted([row for row in changed if not row["came"]]),
+    )
     return await move(connection, await reweigh(connection, corpus, step), step)
 
 
@@ -128,8 +136,8 @@ async def bring_into_force(database: Database, tenant_id: TenantId) -> None:
 
 async def reweigh(connection: Connection, corpus: Corpus, step: Step) -> Corpus:
     """Return the corpus with the average length pinned as after the step, all weights alike."""
-    length = corpus.total_length + _length(step.came) - _length(step.went)
-    pinned = pinned_length(length, corpus.chunks + len(step.came) - len(step.went))
+    length = corpus.total_length + step.came.length - step.went.length
+    pinned = pinned_length(length, corpus.chunks + step.came.chunks - step.went.chunks)
     if pinned == corpus.pinned_length:
         return corpus
     rows = await connection.fetch(_ALL_WEIGHTS, corpus.tenant_id)
@@ -141,15 +149,15 @@ async def reweigh(connection: Connection, corpus: Corpus, step: Step) -> Corpus:
 
 async def move(connection: Connection, corpus: Corpus, step: Step) -> Corpus:
     """Count the step and give the corpus its next version; it was reweighed before."""
-    terms, steps = await asyncio.to_thread(_net_steps, step)
+    terms, steps = await asyncio.to_thread(net_steps, step)
     await connection.execute(_COUNT_TERMS, corpus.tenant_id, terms, steps)
     row = await connection.fetchrow(
         _MOVE,
         corpus.tenant_id,
         step.documents,
         step.text_bytes,
-        len(step.came) - len(step.went),
-        _length(step.came) - _length(step.went),
+        step.came.chunks - step.went.chunks,
+        step.came.length - step.went.length,
         corpus.pinned_length,
         step.embedder,
         corpus.now,
@@ -157,24 +165,29 @@ async def move(connection: Connection, corpus: Corpus, step: Step) -> Corpus:
     return _corpus(row, corpus.now)
 
 
-def _net_steps(step: Step) -> tuple[list[int], list[int]]:
+def net_steps(step: Step) -> tuple[list[int], list[int]]:
     """Return the terms whose document frequency changes, and by how much."""
-    terms: Counter[int] = Counter()
-    for chunk in step.came:
-        terms.update(chunk.terms)
-    for chunk in step.went:
-        terms.subtract(chunk.terms)
-    moved = {term: count for term, count in terms.items() if count}
-    return list(moved.keys()), list(moved.values())
+    marked = np.concatenate([step.came.terms << 1, (step.went.terms << 1) | 1])
+    marked, counts = np.unique(marked, return_counts=True)
+    terms, firsts = np.unique(marked >> 1, return_index=True)
+    steps = np.add.reduceat(np.where(marked & 1, -counts, counts), firsts) if len(terms) else counts
+    moved = steps != 0
+    return terms[moved].tolist(), steps[moved].tolist()
 
 
 def _all_reweighed(rows: Sequence[Row], old: float, new: float) -> list[bytes]:
-    return [encode_sparse(_reweighed(row, old, new)) for row in rows]
+    terms = from_weights(
+        *decode_sparse_rows([row["sparse"] for row in rows]),
+        lengths=[row["length"] for row in rows],
+        average_length=old,
+    )
+    return encode_sparse_rows(terms.ids, terms.weights(new), terms.starts)
 
 
-def counted(row: Row) -> Counted:
-    """Return the chunk behind a row with `sparse` and `length`."""
-    return Counted(list(decode_sparse(row["sparse"])), row["length"])
+def counted(rows: Sequence[Row]) -> Counted:
+    """Return the chunks behind rows with `sparse` and `length`."""
+    terms, _, _ = decode_sparse_rows([row["sparse"] for row in rows])
+    return Counted(len(rows), sum(row["length"] for row in rows), terms.astype(np.int32))
 
 
 def _corpus(row: Row, now: datetime) -> Corpus:
@@ -188,13 +201,3 @@ def _corpus(row: Row, now: datetime) -> Corpus:
         now,
         row,
     )
-
-
-def _length(chunks: Sequence[Counted]) -> int:
-    return sum(chunk.length for chunk in chunks)
-
-
-def _reweighed(row: Row, old: float, new: float) -> dict[int, float]:
-    weights = decode_sparse(row["sparse"])
-    counts = bm25.term_counts(weights, length=row["length"], average_length=old)
-    return bm25.document_weights(counts, length=row["length"], average_length=new)

@@ -15,6 +15,7 @@ _HIDDEN = re.compile(
     "\U000e0100-\U000e01ef\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
     "]+"
 )
+_HIDDEN_ASCII = bytes(number for number in range(128) if _HIDDEN.match(chr(number)))
 _JOINING = """
 ARABIC DEVANAGARI BENGALI MALAYALAM TAMIL SINHALA KANNADA TELUGU GUJARATI GURMUKHI ORIYA KHMER
 MONGOLIAN SYRIAC
@@ -29,8 +30,8 @@ def clean_text(text: str) -> str:
     stay where a script or an emoji is written with them. Offsets of citations count in the
     result: clean before storing.
     """
-    if text.isascii() and text.isprintable():
-        return text
+    if text.isascii():
+        return text.encode().translate(None, _HIDDEN_ASCII).decode()
     text = text.encode("utf-8", "ignore").decode("utf-8")
     return _HIDDEN.sub(lambda found: _needed(text, found), text)
 

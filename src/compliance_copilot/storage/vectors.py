@@ -6,7 +6,8 @@ Source: `halfvec_recv` and `sparsevec_recv` of pgvector 0.8.
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -15,11 +16,20 @@ from asyncpg.pgproto import pgproto
 from numpy.typing import NDArray
 
 SPARSE_DIMENSIONS = 1_000_000_000
+_SPARSE_HEAD = 12
 
 
 def encode_dense(vector: NDArray[np.float32]) -> bytes:
     """Return the wire form of a vector of shape (dimensions,)."""
-    return struct.pack(">hh", len(vector), 0) + vector.astype(">f2").tobytes()
+    return encode_dense_rows(vector[None, :])[0]
+
+
+def encode_dense_rows(vectors: NDArray[np.float32]) -> list[bytes]:
+    """Return the wire form of each row of vectors of shape (rows, dimensions)."""
+    head = struct.pack(">hh", vectors.shape[1], 0)
+    raw = vectors.astype(">f2").tobytes()
+    size = 2 * vectors.shape[1]
+    return [head + raw[at : at + size] for at in range(0, len(raw), size)]
 
 
 def decode_dense(wire: bytes) -> NDArray[np.float32]:
@@ -29,17 +39,39 @@ def decode_dense(wire: bytes) -> NDArray[np.float32]:
 
 def encode_sparse(weights: Mapping[int, float]) -> bytes:
     """Return the wire form of weights by term id (1-based, at most 1e9)."""
-    indices = np.fromiter(weights.keys(), dtype=np.int64, count=len(weights))
-    values = np.fromiter(weights.values(), dtype=np.float32, count=len(weights))
-    return encode_sparse_arrays(indices, values)
+    ids = np.array(sorted(weights), dtype=np.int64)
+    values = np.array([weights[i] for i in ids.tolist()], dtype=np.float64)
+    return encode_sparse_rows(ids, values, np.array([0, len(ids)]))[0]
 
 
-def encode_sparse_arrays(indices: NDArray[np.int64], values: NDArray[np.floating[Any]]) -> bytes:
-    """Return the wire form of weights `values` at term ids `indices`, in any order."""
-    order = np.argsort(indices)
-    head = struct.pack(">iii", SPARSE_DIMENSIONS, len(indices), 0)
-    wire_indices = (indices[order] - 1).astype(">i4").tobytes()
-    return head + wire_indices + values[order].astype(">f4").tobytes()
+def encode_sparse_rows(
+    ids: NDArray[np.integer[Any]], weights: NDArray[np.float64], starts: NDArray[np.int64]
+) -> list[bytes]:
+    """Return the wire form of each row: its ids, ascending, and weights are those at
+    `starts[i]:starts[i + 1]`.
+    """
+    raw_ids, raw_weights = (ids - 1).astype(">i4").tobytes(), weights.astype(">f4").tobytes()
+    ends = (4 * starts).tolist()
+    return [
+        struct.pack(">iii", SPARSE_DIMENSIONS, (end - at) // 4, 0)
+        + raw_ids[at:end]
+        + raw_weights[at:end]
+        for at, end in pairwise(ends)
+    ]
+
+
+def decode_sparse_rows(
+    wires: Sequence[bytes],
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+    """Return ids and weights of rows one after another, and `starts` as above."""
+    counts = [(len(wire) - _SPARSE_HEAD) // 8 for wire in wires]
+    raw_ids = b"".join(
+        w[_SPARSE_HEAD : _SPARSE_HEAD + 4 * n] for w, n in zip(wires, counts, strict=True)
+    )
+    raw_weights = b"".join(w[_SPARSE_HEAD + 4 * n :] for w, n in zip(wires, counts, strict=True))
+    ids = np.frombuffer(raw_ids, dtype=">i4").astype(np.int64) + 1
+    weights = np.frombuffer(raw_weights, dtype=">f4").astype(np.float32)
+    return ids, weights, np.cumsum([0, *counts], dtype=np.int64)
 
 
 def decode_sparse_arrays(wire: bytes) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
