@@ -112,7 +112,7 @@ def free_port() -> int:
 
 @dataclass
 class Service:
-    """`uvicorn app:app` on loopback."""
+    """`compliance-copilot serve` on loopback."""
 
     base: Base
     workers: int = 1
@@ -127,10 +127,7 @@ class Service:
 
     async def start(self) -> None:
         """Start it and wait until it is ready."""
-        command = [sys.executable, "-m", "uvicorn", "app:app", "--port", str(self.port),
-                   "--log-level", "warning", "--no-access-log"]  # fmt: skip
-        if self.workers > 1:
-            command += ["--workers", str(self.workers)]
+        command = [sys.executable, "-m", "compliance_copilot.cli", "serve"]
         log = self.base.folder / "service.log"
         with log.open("ab") as output:
             self.process = subprocess.Popen(  # noqa: ASYNC220 - returns at once
@@ -148,6 +145,8 @@ class Service:
             "DATABASE_URL": self.base.serving,
             "DATABASE_OWNER_URL": self.base.owner,
             "DATA_DIR": str(self.base.folder / "service"),
+            "API_PORT": str(self.port),
+            "WORKERS": str(self.workers),
             "ADMIN_API_KEY": ADMIN_KEY,
             "LOAD_EXAMPLES": "false",
             "ENVIRONMENT": "production",

@@ -6,7 +6,6 @@ brings an ingest of its own. The verdict is the median over the rounds of p95 be
 python -m benchmarks.noisy_neighbour [--seconds 30] [--rounds 3] [--seed N]
 """
 
-import argparse
 import asyncio
 import os
 import random
@@ -21,11 +20,11 @@ from benchmarks.harness import (
     client_of,
     concluded,
     make_tenant,
-    new_seed,
     open_base,
     open_service,
 )
 from benchmarks.lines import Line, percentile, request_bytes
+from benchmarks.rounds import started
 
 QUIET = 20
 EACH_SECONDS = 0.5
@@ -139,15 +138,5 @@ async def run(seconds: float, rounds: int, seed: int) -> int:
     return concluded("noisy neighbour", seed, facts, misses)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=None)
-    given = parser.parse_args()
-    seed = new_seed() if given.seed is None else given.seed
-    raise SystemExit(asyncio.run(run(given.seconds, given.rounds, seed)))
-
-
 if __name__ == "__main__":
-    main()
+    started(__doc__, run, seconds=30.0)

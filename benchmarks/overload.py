@@ -7,10 +7,12 @@ Load and service share this machine's cores, and three times the requests cost t
 too. Its CPU time is measured in both phases; the corrected goodput is the measured one divided by
 (cores - CPU a second of the load at 3 x) / (cores - CPU a second of the load at the peak).
 
+Clocks tell little on a machine with other work. CPU time of service and database for each answer,
+its share of the refusals included, tells what shedding itself takes away: it is printed too.
+
 python -m benchmarks.overload [--seconds 10] [--rounds 3] [--seed N]
 """
 
-import argparse
 import asyncio
 import os
 import random
@@ -18,16 +20,18 @@ import statistics
 import time
 from collections import Counter
 from dataclasses import dataclass
+from typing import Self
 
 from benchmarks.harness import (
     QUESTION,
     concluded,
     make_tenant,
-    new_seed,
     open_base,
     open_service,
 )
 from benchmarks.lines import Line, percentile, request_bytes
+from benchmarks.processes import used_by
+from benchmarks.rounds import started
 
 TENANTS = 10
 ASKERS = 24
@@ -91,12 +95,16 @@ async def opened(
 
 @dataclass(frozen=True)
 class Round:
-    """One peak and one overload after it; CPU seconds a second of the load's side."""
+    """One peak and one overload after it: answers a second, and what they took."""
 
     peak: float
     good: float
     load_at_peak: float
+    """CPU seconds a second of the load's side."""
     load_over: float
+    answer_at_peak: float
+    """CPU milliseconds of service and database for each answer."""
+    answer_over: float
     statuses: Counter[int]
     p95: float
 
@@ -112,18 +120,38 @@ class Round:
         return self.measured * (cores - self.load_at_peak) / (cores - self.load_over)
 
 
+@dataclass(frozen=True)
+class Spent:
+    """CPU seconds so far: of the load, and of what is measured."""
+
+    load: float
+    served: float
+
+    @classmethod
+    def by(cls, pids: list[int]) -> Self:
+        """Look."""
+        return cls(time.process_time(), sum(used_by(pid).cpu_seconds for pid in pids))
+
+
 async def one_round(
-    port: int, requests: list[bytes], seconds: float, chance: random.Random
+    port: int, pids: list[int], requests: list[bytes], seconds: float, chance: random.Random
 ) -> Round:
     """Measure a peak, then three times its load."""
-    before = time.process_time()
+    start = Spent.by(pids)
     peak = await closed(port, requests, seconds)
-    load_at_peak = (time.process_time() - before) / seconds
-    before, began = time.process_time(), time.monotonic()
+    between, began = Spent.by(pids), time.monotonic()
     statuses, latencies = await opened(port, requests, TIMES * peak, seconds, chance)
-    load_over = (time.process_time() - before) / (time.monotonic() - began)
-    good = statuses[200] / seconds
-    return Round(peak, good, load_at_peak, load_over, statuses, percentile(latencies, 95))
+    end, took = Spent.by(pids), time.monotonic() - began
+    return Round(
+        peak=peak,
+        good=statuses[200] / seconds,
+        load_at_peak=(between.load - start.load) / seconds,
+        load_over=(end.load - between.load) / took,
+        answer_at_peak=(between.served - start.served) / (peak * seconds) * 1000,
+        answer_over=(end.served - between.served) / statuses[200] * 1000,
+        statuses=statuses,
+        p95=percentile(latencies, 95),
+    )
 
 
 async def run(seconds: float, rounds: int, seed: int) -> int:
@@ -132,7 +160,11 @@ async def run(seconds: float, rounds: int, seed: int) -> int:
         keys = [await make_tenant(service, f"tenant{n}") for n in range(TENANTS)]
         requests = [request_bytes("/query", key, QUESTION) for key in keys]
         await closed(service.port, requests, 3)
-        done = [await one_round(service.port, requests, seconds, chance) for _ in range(rounds)]
+        assert service.process is not None
+        pids = [service.process.pid, base.pid]
+        done = [
+            await one_round(service.port, pids, requests, seconds, chance) for _ in range(rounds)
+        ]
         after = await closed(service.port, requests, 3)
     statuses = sum((r.statuses for r in done), Counter[int]())
     corrected = statistics.median(r.corrected for r in done)
@@ -146,6 +178,12 @@ async def run(seconds: float, rounds: int, seed: int) -> int:
         "medians, measured and corrected": (
             f"{statistics.median(r.measured for r in done):.0%}, {corrected:.0%}"
         ),
+        "CPU ms for an answer, peak": [round(r.answer_at_peak, 2) for r in done],
+        f"CPU ms for an answer, {TIMES} x": [round(r.answer_over, 2) for r in done],
+        "goodput of the peak, by CPU, median": (
+            f"{statistics.median(r.answer_at_peak / r.answer_over for r in done):.0%}"
+        ),
+        "load average of the machine at the end": os.getloadavg()[0],
         "statuses (-1: no connection left, 0: no reply)": dict(statuses),
         "p95 of the answered, ms": [round(r.p95) for r in done],
         "afterwards, answers a second": round(after, 1),
@@ -157,15 +195,5 @@ async def run(seconds: float, rounds: int, seed: int) -> int:
     return concluded("overload", seed, facts, misses)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=None)
-    given = parser.parse_args()
-    seed = new_seed() if given.seed is None else given.seed
-    raise SystemExit(asyncio.run(run(given.seconds, given.rounds, seed)))
-
-
 if __name__ == "__main__":
-    main()
+    started(__doc__, run, seconds=10.0)

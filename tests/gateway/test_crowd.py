@@ -20,6 +20,7 @@ from compliance_copilot.gateway.crowd import (
     Queues,
     Standing,
 )
+from compliance_copilot.gateway.refusing import Turnstile
 
 PROMPT, LATE, FAR_TOO_LATE = 0.001, 2 * LATE_SECONDS, 2 * FAR_TOO_LATE_SECONDS
 
@@ -37,7 +38,8 @@ class House:
 
     def __post_init__(self) -> None:
         queues = Queues(lambda: self.long, lambda: self.far_too_long)
-        self.door = Crowd(self._serve, lambda: self.most, queues, self.lateness)
+        self.crowd = Crowd(lambda: self.most, queues, self.lateness)
+        self.door = Turnstile(self._serve, self.crowd)
 
     async def _serve(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         await self.leave.wait()
@@ -198,4 +200,4 @@ async def test_a_loop_that_is_really_kept_busy_is_found_late() -> None:
     assert await house.gets_in("busy")
     house.leave.set()
     assert await asyncio.gather(*house.inside) == [200] * len(house.inside)
-    assert house.door._shares._held == {}
+    assert house.crowd._shares._held == {}

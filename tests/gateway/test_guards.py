@@ -19,11 +19,29 @@ from compliance_copilot.gateway.state import Deployment
 from compliance_copilot.tenancy.keys import make_secret
 
 
+class Counted:
+    """The application, and which paths were asked of it."""
+
+    def __init__(self, application: FastAPI) -> None:
+        self._application = application
+        self.asked: list[str] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            self.asked.append(f"{scope['method']} {scope['path']}")
+        await self._application(scope, receive, send)
+
+
 @pytest.fixture
-async def address(application: FastAPI) -> AsyncIterator[tuple[str, int]]:
+def counted(application: FastAPI) -> Counted:
+    return Counted(application)
+
+
+@pytest.fixture
+async def address(counted: Counted) -> AsyncIterator[tuple[str, int]]:
     """The application behind a real socket, with the connections that `serve` uses."""
     config = uvicorn.Config(
-        application, port=0, http=BoundedConnection, ws="none", log_config=None, lifespan="on"
+        counted, port=0, http=BoundedConnection, ws="none", log_config=None, lifespan="on"
     )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server._serve())
@@ -129,16 +147,68 @@ async def test_more_at_once_than_fit_are_sent_away_and_the_others_served(service
 
 
 async def test_while_too_many_wait_for_the_database_nobody_is_let_in(
-    anonymous: httpx.AsyncClient, service: Any, key: str
+    anonymous: httpx.AsyncClient, service: Any, key: str, platform_secret: str
 ) -> None:
     headers = {"Authorization": f"Bearer {key}"}
     service.crowd = True
     refused = await anonymous.get("/whoami", headers=headers)
     assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
     assert service.keys.asked == []
-    assert (await anonymous.get("/health")).status_code == 200
+    for path in ("/health", "/ready"):
+        assert (await anonymous.get(path)).status_code == 200
+    watched = await anonymous.get("/metrics", headers={"X-API-Key": platform_secret})
+    assert 'route="unmatched",status="503"' in watched.text
     service.crowd = False
     assert (await anonymous.get("/whoami", headers=headers)).status_code == 200
+
+
+async def test_on_the_wire_one_is_sent_away_with_the_same_words_before_the_application(
+    address: tuple[str, int], counted: Counted, anonymous: httpx.AsyncClient, service: Any, key: str
+) -> None:
+    headers, body = {"Authorization": f"Bearer {key}"}, {"query": "a?"}
+    service.crowd = True
+    behind = await anonymous.post("/query", headers=headers, json=body)
+    one = httpx.Limits(max_connections=1)
+    base = f"http://{address[0]}:{address[1]}"
+    async with httpx.AsyncClient(base_url=base, headers=headers, limits=one) as client:
+        refused = [await client.post("/query", json=body) for _ in range(2)]
+        assert (await client.get("/health")).status_code == 200
+        assert (await client.get("/health?x=1")).status_code == 200
+        assert (await client.head("/whoami")).status_code == 503  # without a body
+        assert counted.asked == ["GET /health", "GET /health", "HEAD /whoami"]
+        service.crowd = False
+        assert (await client.post("/query", json=body)).status_code == 200
+    for reply in refused:
+        expected = {**behind.json(), "request_id": reply.headers["x-request-id"]}
+        assert reply.json() == expected
+        of_the_server = {"date": reply.headers["date"], "server": "uvicorn"}
+        same_id = {"x-request-id": reply.headers["x-request-id"]}
+        assert dict(reply.headers) == {**behind.headers, **of_the_server, **same_id}
+    assert len({reply.json()["request_id"] for reply in refused}) == 2
+
+
+async def test_who_is_sent_away_on_the_wire_may_go_on_or_leave_but_not_drip(
+    address: tuple[str, int], service: Any, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
+    head = f"POST /query HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Length: 14\r\n"
+    reader, writer = await asyncio.open_connection(*address)
+    async with asyncio.timeout(15):
+        service.crowd = True
+        for start, rest in ((b"\r\n", b'{"query":"a?"}'), (b'\r\n{"query"', b':"a?"}')):
+            writer.write(head.encode() + start)
+            first = await reader.readuntil(b"\r\n\r\n")
+            assert first.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+            assert b"connection: close" not in first
+            await reader.readuntil(b"}")
+            writer.write(rest)  # the body that was due is not taken for a request
+        writer.write(f"{head}Connection: close\r\n\r\n".encode() + b'{"query":"a?"}')
+        assert b"\r\nconnection: close\r\n" in await reader.read()
+        writer.close()
+        whole = head.replace("14", "100000").encode() + b"\r\n"
+        heard = await dripped(address, whole, b" ")
+    assert heard.startswith(b"HTTP/1.1 503")
+    assert heard.count(b"HTTP/1.1") == 1
 
 
 async def test_guesses_of_keys_stop_reaching_the_database_and_known_keys_still_work(

@@ -19,6 +19,7 @@ from compliance_copilot.gateway.documentation import add_docs
 from compliance_copilot.gateway.draining import noticing
 from compliance_copilot.gateway.guards import Patience
 from compliance_copilot.gateway.middleware import Door
+from compliance_copilot.gateway.refusing import Turnstile
 from compliance_copilot.gateway.routes import (
     answers,
     audit,
@@ -92,11 +93,9 @@ def build_application(
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_middleware(Patience)
     app.add_middleware(Door, is_leaving=lambda: gateway.draining)
-    app.add_middleware(
-        Crowd,
-        most=lambda: gateway.deployment.most_in_flight,
-        queues=Queues(gateway.is_queueing, gateway.is_crowded),
-    )
+    queues = Queues(gateway.is_queueing, gateway.is_crowded)
+    crowd = Crowd(lambda: gateway.deployment.most_in_flight, queues)
+    app.add_middleware(Turnstile, crowd=crowd)
     return app
 
 

@@ -1,9 +1,16 @@
-"""Connections that are not waited for without end: the head of a request has a time and a size."""
+"""What is decided on the wire: heads that do not come, and callers who are sent away.
+
+The head of a request has a time and a size. Who is too much gets the refusal before a task is
+made for him; what is not usual about a request (HEAD, `Expect`, pipelined) the application decides.
+"""
 
 import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from compliance_copilot.gateway.crowd import Crowd
+from compliance_copilot.gateway.refusing import CROWD, refusal_bytes
 
 HEAD_SECONDS = 10.0
 LARGEST_HEAD_BYTES = 64 * 1024
@@ -18,50 +25,92 @@ class BoundedConnection(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._head_timer: asyncio.TimerHandle | None = None
+        self._crowd: Crowd | None = self.app_state.get(CROWD)
+        self._timer: asyncio.TimerHandle | None = None
+        self._head_is_due = True
         self._head_bytes = 0
+        self._sent_away = False
+        """The request whose body is still due has its reply."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start waiting for the first head."""
         super().connection_made(transport)
-        self._await_head()
+        self._start_waiting()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
         self._stop_waiting()
         super().connection_lost(exc)
 
-    def on_message_begin(self) -> None:
-        """Start waiting for the next head of a connection that is kept alive."""
-        self._await_head()
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        """Stop waiting: the head is here."""
-        self._stop_waiting()
-        super().on_headers_complete()
-
     def data_received(self, data: bytes) -> None:
-        """Take what came; a head without an end is not kept."""
+        """Take what came; a head without an end is not kept, nor is a body that nobody reads."""
         super().data_received(data)
-        if self._head_timer is None:
+        if not self._head_is_due:
+            if self._sent_away:
+                self._start_waiting()
             return
+        self._start_waiting()
         self._head_bytes += len(data)
         if self._head_bytes > LARGEST_HEAD_BYTES and not self.transport.is_closing():
             self.transport.write(_TOO_LARGE)
             self.transport.close()
 
-    def _await_head(self) -> None:
-        if self._head_timer is None:
-            self._head_bytes = 0
-            self._head_timer = self.loop.call_later(HEAD_SECONDS, self._cut)
+    def on_message_begin(self) -> None:
+        """Expect the head of the next request of a connection that is kept alive."""
+        self._head_is_due, self._head_bytes = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Decide: serve, or send away."""
+        self._head_is_due = False
+        self._stop_waiting()
+        if self._crowd is not None and self._is_usual() and self._is_too_much(self._crowd):
+            self._sent_away = True
+            closing = not self.parser.should_keep_alive()
+            self.transport.write(refusal_bytes(self.server_state.default_headers, closing=closing))
+        else:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Hand over what somebody reads."""
+        if not self._sent_away:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End the request, or what is left of one that was sent away."""
+        if not self._sent_away:
+            super().on_message_complete()
+            return
+        self._sent_away = False
+        self._stop_waiting()
+        if not self.parser.should_keep_alive():
+            self.transport.close()
+        self.on_response_complete()
+
+    def _is_usual(self) -> bool:
+        cycle, parser = self.cycle, self.parser
+        return (
+            (cycle is None or cycle.response_complete)
+            and not self.expect_100_continue
+            and not parser.should_upgrade()
+            and parser.get_http_version() == "1.1"
+            and parser.get_method() != b"HEAD"
+        )
+
+    def _is_too_much(self, crowd: Crowd) -> bool:
+        path = self.url.partition(b"?")[0].decode("latin-1")
+        return crowd.refuses(path, self.headers)
+
+    def _start_waiting(self) -> None:
+        if self._timer is None and not self.transport.is_closing():
+            self._timer = self.loop.call_later(HEAD_SECONDS, self._cut)
 
     def _stop_waiting(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _cut(self) -> None:
-        self._head_timer = None
+        self._timer = None
         if not self.transport.is_closing():
             self.transport.close()

@@ -1,4 +1,4 @@
-"""Overload is shed at the door, before anything is parsed or looked up. Raw ASGI.
+"""Overload is shed at the door, before anything is parsed or looked up.
 
 Two things tell it: the event loop is late, or many wait for the database. Work of this process
 makes them so; a request that waits for a hosted model, a reader or a slow sender does not. At
@@ -9,22 +9,15 @@ a burst, and a delay that stands is a queue.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-
-from starlette.requests import Request
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-from compliance_copilot.core.clock import new_id
-from compliance_copilot.gateway.middleware import dress
-from compliance_copilot.gateway.problems import problem_of
-from compliance_copilot.telemetry import metrics
 
 ALWAYS_SERVED = frozenset({"/health", "/ready", "/metrics"})
 TICK_SECONDS = 0.01
 LATE_SECONDS, FAR_TOO_LATE_SECONDS = 0.05, 0.25
 STANDING_TICKS = 5
-_RETRY_AFTER_SECONDS = 1
+Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Standing:
@@ -125,41 +118,21 @@ class Queues:
 
 
 class Crowd:
-    """Lets in what can be served in time; the rest get 503 and `Retry-After`.
-
-    Who is sent away costs a fraction of a request, so that those inside are served at full speed.
-    """
+    """Decides who is let in: what can be served in time. Asked on the wire and behind it."""
 
     def __init__(
-        self,
-        app: ASGIApp,
-        most: Callable[[], int],
-        queues: Queues,
-        lateness: Lateness | None = None,
+        self, most: Callable[[], int], queues: Queues, lateness: Lateness | None = None
     ) -> None:
-        self._app = app
         self._most = most
         self._queues = queues
         self._lateness = lateness or Lateness()
         self._shares = Shares()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve, or send away."""
-        if scope["type"] != "http" or scope["path"] in ALWAYS_SERVED:
-            await self._app(scope, receive, send)
-            return
-        caller = _caller(scope)
-        if self._refuses(caller):
-            await _turn_away(scope, receive, send)
-            return
-        self._shares.enter(caller)
-        self._lateness.watch(self._is_busy)
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            self._shares.leave(caller)
-
-    def _refuses(self, caller: bytes) -> bool:
+    def refuses(self, path: str, headers: Headers) -> bool:
+        """Tell whether a request is sent away, by what its head shows."""
+        if path in ALWAYS_SERVED:
+            return False
+        caller = _caller(headers)
         shares, lateness, most = self._shares, self._lateness, self._most()
         if shares.inside >= most or shares.holds_half(caller, most):
             return True
@@ -167,30 +140,24 @@ class Crowd:
             return True
         return shares.holds_much(caller) and (lateness.late.stands or self._queues.long())
 
+    @contextmanager
+    def inside(self, headers: Headers) -> Iterator[None]:
+        """Count a caller in while the context lasts."""
+        caller = _caller(headers)
+        self._shares.enter(caller)
+        self._lateness.watch(self._is_busy)
+        try:
+            yield
+        finally:
+            self._shares.leave(caller)
+
     def _is_busy(self) -> bool:
         return self._shares.inside > 0
 
 
-def _caller(scope: Scope) -> bytes:
+def _caller(headers: Headers) -> bytes:
     """Return what stands for a caller before anybody is looked up: the key, true or not."""
-    for name, value in scope["headers"]:
+    for name, value in headers:
         if name in (b"authorization", b"x-api-key"):
-            key: bytes = value
-            return key
+            return value
     return b""
-
-
-async def _turn_away(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer without the door's span and log line: at such times they are what is too much."""
-    request_id = str(new_id())
-    scope.setdefault("state", {})["request_id"] = request_id
-    facts = {"retry_after_seconds": _RETRY_AFTER_SECONDS}
-    reply = problem_of(Request(scope), "overloaded", "", facts)
-    metrics.HTTP_REQUESTS.labels("_OTHER", "unmatched", str(reply.status_code)).inc()
-
-    async def send_dressed(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            dress(message, scope["path"], request_id)
-        await send(message)
-
-    await reply(scope, receive, send_dressed)
