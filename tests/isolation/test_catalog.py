@@ -15,8 +15,8 @@ TENANT_TABLES = """
 """
 EXPECTED = {
     "tenants", "api_keys", "corpora", "documents", "document_versions", "chunks", "chunk_vectors",
-    "term_statistics", "usage_events", "usage_hours", "admission_windows", "spend_months",
-    "idempotency_keys", "ingest_jobs", "ingest_files", "ingest_uploads",
+    "term_statistics", "term_blocks", "usage_events", "usage_hours", "admission_windows",
+    "spend_months", "idempotency_keys", "ingest_jobs", "ingest_files", "ingest_uploads",
     "replies", "feedback", "audit_entries", "provider_keys", "conversation_turns",
 }  # fmt: skip
 WALL = "(tenant_id = ( SELECT current_setting('app.tenant_id'::text, true) AS current_setting))"

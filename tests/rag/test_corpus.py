@@ -8,6 +8,8 @@ import pytest
 from compliance_copilot.core.errors import InvalidRequest, LimitReached
 from compliance_copilot.core.vocabulary import NewDocument
 from compliance_copilot.orchestrator import Service
+from compliance_copilot.rag import analysis
+from compliance_copilot.rag.frequencies import MANY_TERMS
 from compliance_copilot.storage.vectors import decode_sparse
 from tests.conftest import make_customer
 
@@ -55,11 +57,16 @@ def _rounded(*scores: float | None) -> list[float | None]:
 
 async def statistics(owner: asyncpg.Connection, tenant_id: str) -> dict[int, int]:
     rows = await owner.fetch(
-        "SELECT term_id, document_frequency FROM term_statistics"
-        " WHERE tenant_id = $1 AND document_frequency <> 0",
-        tenant_id,
+        "SELECT term_id, document_frequency FROM term_statistics WHERE tenant_id = $1", tenant_id
     )
-    return {row["term_id"]: row["document_frequency"] for row in rows}
+    counts = {row["term_id"]: row["document_frequency"] for row in rows}
+    assert all(count > 0 for count in counts.values())
+    blocks = "SELECT frequencies FROM term_blocks WHERE tenant_id = $1"
+    for row in await owner.fetch(blocks, tenant_id):
+        for term, count in decode_sparse(row["frequencies"]).items():
+            assert count > 0
+            counts[term] = counts.get(term, 0) + int(count)
+    return counts
 
 
 async def recounted(owner: asyncpg.Connection, tenant_id: str) -> dict[int, int]:
@@ -109,6 +116,42 @@ async def test_document_frequencies_equal_a_recount_after_updates_and_deletions(
     counted = await statistics(owner_of_vectors, "acme")
     assert counted
     assert counted == await recounted(owner_of_vectors, "acme")
+
+
+def many_words(first: int) -> NewDocument:
+    """Return a document with more different terms than are counted row by row."""
+    rules = "\n\n".join(
+        f"## Rule {n}\n\n" + " ".join(f"word{n}x{m}" for m in range(60))
+        for n in range(first, first + MANY_TERMS // 60)
+    )
+    return NewDocument(f"# Rules\n\nPasswords of backups are kept.\n\n{rules}", f"rules-{first}")
+
+
+async def test_frequencies_are_the_same_in_rows_and_in_blocks(
+    service: Service, owner_of_vectors: asyncpg.Connection
+) -> None:
+    await make_customer(service, "acme")
+    await make_customer(service, "beta")
+    first, second = many_words(0), many_words(10)
+    await service.copilot.ingest("acme", [SHORT])
+    await service.copilot.ingest("acme", [first, second])
+    packed = "SELECT count(*) FROM term_blocks WHERE tenant_id = 'acme'"
+    assert await owner_of_vectors.fetchval(packed) > 100
+    await service.copilot.ingest("acme", [LONG, GERMAN])
+    await service.copilot.ingest("acme", [second, replace(SHORT, text=SHORT.text + " So be it.")])
+    await service.copilot.ingest("acme", [replace(first, text=LONG.text)])
+    await service.copilot.documents.delete("acme", "passwords")
+    counted = await statistics(owner_of_vectors, "acme")
+    assert counted == await recounted(owner_of_vectors, "acme")
+    assert counted[next(iter(analysis.terms("word12x7", "en")))] == 1
+    assert not analysis.terms("word3x7", "en").keys() & counted.keys(), "nothing has it any more"
+    found = await ranking(service, "acme")
+    for document in (GERMAN, replace(SHORT, text=SHORT.text + " So be it.")):
+        await service.copilot.ingest("beta", [document])
+    await service.copilot.ingest("beta", [second])
+    await service.copilot.ingest("beta", [replace(first, text=LONG.text)])
+    assert await ranking(service, "beta") == found
+    assert await statistics(owner_of_vectors, "beta") == counted
 
 
 async def test_the_same_content_again_is_unchanged_and_moves_nothing(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from compliance_copilot.rag import analysis, bm25
-from compliance_copilot.rag.statistics import Counted, Step, net_steps
+from compliance_copilot.rag.frequencies import net_steps
 from compliance_copilot.rag.terms import from_weights, joined
 from compliance_copilot.storage.vectors import (
     decode_sparse,
@@ -67,6 +67,6 @@ def test_dense_rows_are_halves_one_after_another() -> None:
 
 def test_frequencies_move_by_what_came_less_what_went() -> None:
     came, went = np.array([5, 9, 5, 7], dtype=np.int32), np.array([7, 5, 11], dtype=np.int32)
-    assert net_steps(Step(Counted(2, 4, came), Counted(1, 3, went))) == ([5, 9, 11], [1, 1, -1])
-    assert net_steps(Step()) == ([], [])
-    assert joined([]).tolist() == []
+    terms, steps = net_steps(came, went)
+    assert (terms.tolist(), steps.tolist()) == ([5, 9, 11], [1, 1, -1])
+    assert net_steps(went[:0], went[:0])[0].tolist() == joined([]).tolist() == []

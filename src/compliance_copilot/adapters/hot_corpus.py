@@ -28,7 +28,7 @@ from compliance_copilot.rag.scoring import (
     statistics_of,
 )
 from compliance_copilot.storage.database import Row
-from compliance_copilot.storage.vectors import decode_dense, decode_ids, decode_sparse_arrays
+from compliance_copilot.storage.vectors import decode_dense, decode_ids, decode_sparse_rows
 
 Arrays = Mapping[str, NDArray[Any]]
 Rows = NDArray[np.int64]
@@ -275,18 +275,18 @@ def pack(rows: Sequence[Row]) -> dict[str, NDArray[Any]]:
 
 def _inverted(rows: Sequence[Row]) -> dict[str, NDArray[Any]]:
     """Return postings as columns: those of `terms[i]` lie in `posted[spans[i]:spans[i + 1]]`."""
-    sparse = [decode_sparse_arrays(row["sparse"]) for row in rows]
-    terms = np.concatenate([ids for ids, _ in sparse])
-    owners = np.repeat(np.arange(len(rows), dtype=np.int32), [len(ids) for ids, _ in sparse])
+    terms, weights, starts = decode_sparse_rows([row["sparse"] for row in rows])
+    owners = np.repeat(np.arange(len(rows), dtype=np.int32), np.diff(starts))
     order = np.argsort(terms, kind="stable")
-    counted = dict(zip(rows[0]["known_terms"] or (), rows[0]["frequencies"] or (), strict=True))
-    known, starts = np.unique(terms[order], return_index=True)
+    known, firsts = np.unique(terms[order], return_index=True)
+    spans = np.append(firsts, len(terms)).astype(np.int64)
     return {
         "terms": known,
-        "spans": np.append(starts, len(terms)).astype(np.int64),
-        "frequencies": np.array([counted.get(t, 0) for t in known.tolist()], dtype=np.int32),
+        "spans": spans,
+        # All chunks in force are here, and only those: as many as the tenant's statistics count.
+        "frequencies": np.diff(spans).astype(np.int32),
         "posted": owners[order],
-        "weights": np.concatenate([weights for _, weights in sparse])[order],
+        "weights": weights[order],
     }
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from compliance_copilot.core.errors import UnknownTenant
 from compliance_copilot.core.vocabulary import TenantId
+from compliance_copilot.rag import frequencies
 from compliance_copilot.rag.terms import from_weights
 from compliance_copilot.storage.database import Connection, Database, Row
 from compliance_copilot.storage.vectors import decode_sparse_rows, encode_sparse_rows
@@ -52,7 +53,6 @@ _REWEIGH = """
     FROM unnest($2::uuid[], $3::sparsevec[]) AS u (chunk_id, sparse)
     WHERE v.tenant_id = $1 AND v.chunk_id = u.chunk_id
 """
-_COUNT_TERMS = "SELECT count_terms($1, $2, $3)"
 _MOVE = """
     UPDATE corpora SET version = version + 1, documents = documents + $2,
            text_bytes = text_bytes + $3, chunks = chunks + $4, total_length = total_length + $5,
@@ -149,8 +149,7 @@ async def reweigh(connection: Connection, corpus: Corpus, step: Step) -> Corpus:
 
 async def move(connection: Connection, corpus: Corpus, step: Step) -> Corpus:
     """Count the step and give the corpus its next version; it was reweighed before."""
-    terms, steps = await asyncio.to_thread(net_steps, step)
-    await connection.execute(_COUNT_TERMS, corpus.tenant_id, terms, steps)
+    await frequencies.count(connection, corpus.tenant_id, step.came.terms, step.went.terms)
     row = await connection.fetchrow(
         _MOVE,
         corpus.tenant_id,
@@ -163,16 +162,6 @@ async def move(connection: Connection, corpus: Corpus, step: Step) -> Corpus:
         corpus.now,
     )
     return _corpus(row, corpus.now)
-
-
-def net_steps(step: Step) -> tuple[list[int], list[int]]:
-    """Return the terms whose document frequency changes, and by how much."""
-    marked = np.concatenate([step.came.terms << 1, (step.went.terms << 1) | 1])
-    marked, counts = np.unique(marked, return_counts=True)
-    terms, firsts = np.unique(marked >> 1, return_index=True)
-    steps = np.add.reduceat(np.where(marked & 1, -counts, counts), firsts) if len(terms) else counts
-    moved = steps != 0
-    return terms[moved].tolist(), steps[moved].tolist()
 
 
 def _all_reweighed(rows: Sequence[Row], old: float, new: float) -> list[bytes]:

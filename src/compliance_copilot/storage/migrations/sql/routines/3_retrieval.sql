@@ -1,18 +1,34 @@
 -- Exact search inside one tenant, and the statistics behind BM25.
 
+-- Which row of term_blocks has a term: ids end below 1,000,000,000, and there are 1,024 blocks.
+CREATE FUNCTION block_of(p_term integer) RETURNS smallint LANGUAGE sql IMMUTABLE AS $$
+    SELECT (p_term / 976563)::smallint
+$$;
+
+-- A term alone: the inner product with it is the value that a sparse vector has there.
+CREATE FUNCTION term_alone(p_term integer) RETURNS sparsevec LANGUAGE sql IMMUTABLE AS $$
+    SELECT ('{' || p_term || ':1}/1000000000')::sparsevec
+$$;
+
 -- How many chunks have each term: now from the counters, at an earlier instant by looking.
 CREATE FUNCTION term_frequencies(p_tenant text, p_terms integer[], p_as_of timestamptz)
 RETURNS TABLE (term_id integer, document_frequency integer) LANGUAGE plpgsql STABLE AS $$
 BEGIN
     IF p_as_of IS NULL THEN
         RETURN QUERY
-        SELECT s.term_id, s.document_frequency FROM term_statistics s
-        WHERE s.tenant_id = p_tenant AND s.term_id = ANY (p_terms) AND s.document_frequency > 0;
+        SELECT f.t, sum(f.n)::integer
+        FROM (SELECT s.term_id, s.document_frequency FROM term_statistics s
+              WHERE s.tenant_id = p_tenant AND s.term_id = ANY (p_terms)
+              UNION ALL
+              SELECT u.t, (-(b.frequencies <#> term_alone(u.t)))::integer
+              FROM unnest(p_terms) AS u (t)
+              JOIN term_blocks b ON b.tenant_id = p_tenant AND b.block = block_of(u.t)) f (t, n)
+        GROUP BY f.t HAVING sum(f.n) > 0;
         RETURN;
     END IF;
     RETURN QUERY
     WITH asked AS MATERIALIZED (
-        SELECT t, ('{' || t || ':1}/1000000000')::sparsevec AS alone FROM unnest(p_terms) t
+        SELECT t, term_alone(t) AS alone FROM unnest(p_terms) t
     )
     SELECT a.t, count(*)::integer
     FROM chunk_vectors v JOIN asked a ON (v.sparse <#> a.alone) < 0
@@ -193,31 +209,21 @@ END
 $$;
 
 -- The whole of a tenant's corpus in force (at the instant that belongs to its version), for an
--- index in memory; one snapshot with its version. The first row carries the statistics of all terms.
+-- index in memory; one snapshot with its version.
 CREATE FUNCTION load_corpus(p_tenant text)
 RETURNS TABLE (corpus_version bigint, stamp text, pinned_length double precision, chunk_count integer,
                id uuid, document_id text,
                version integer, ordinal integer, start_offset integer, end_offset integer,
                text text, title text, headings text[], page integer, metadata jsonb,
                dense halfvec, sparse sparsevec, length integer, effective_from timestamptz,
-               created_at timestamptz,
-               known_terms integer[], frequencies integer[])
+               created_at timestamptz)
 LANGUAGE plpgsql STABLE AS $$
-DECLARE
-    v_terms integer[];
-    v_frequencies integer[];
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant, true);
-    SELECT array_agg(s.term_id ORDER BY s.term_id),
-           array_agg(s.document_frequency ORDER BY s.term_id)
-    INTO v_terms, v_frequencies
-    FROM term_statistics s WHERE s.tenant_id = p_tenant AND s.document_frequency > 0;
     RETURN QUERY
     SELECT k.version, (SELECT t.stamp FROM corpus_stamp(p_tenant) t), k.pinned_length, k.chunks,
            c.id, c.document_id, c.version, c.ordinal, c.start_offset, c.end_offset, c.text, d.title, c.headings, c.page, d.metadata, v.dense,
-           v.sparse, v.length, d.effective_from, d.created_at,
-           CASE WHEN row_number() OVER (ORDER BY c.id) = 1 THEN v_terms END,
-           CASE WHEN row_number() OVER (ORDER BY c.id) = 1 THEN v_frequencies END
+           v.sparse, v.length, d.effective_from, d.created_at
     FROM corpora k
     JOIN chunk_vectors v ON v.tenant_id = k.tenant_id AND v.effective_until > k.in_force_at
                         AND v.effective_from <= k.in_force_at
@@ -243,7 +249,8 @@ RETURNS void LANGUAGE sql AS $$
     SELECT p_tenant, m.term_id, m.step FROM moved m
     WHERE NOT EXISTS (SELECT FROM known k WHERE k.term_id = m.term_id)
     ORDER BY m.term_id;
-    -- A term that no chunk has any more is forgotten: it tells of what was erased.
+    -- A term that no chunk has any more is forgotten: it tells of what was erased. One that is below
+    -- zero here has its chunks in a block: it is taken from there next.
     DELETE FROM term_statistics s
     WHERE s.tenant_id = p_tenant AND s.document_frequency = 0 AND s.term_id = ANY (ARRAY(
         SELECT u.term_id FROM unnest(p_terms, p_steps) AS u (term_id, step) WHERE u.step < 0))

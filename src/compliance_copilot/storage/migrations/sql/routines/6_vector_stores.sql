@@ -192,9 +192,8 @@ BEGIN
     RETURN QUERY
     SELECT k.vector_store, k.embedder, k.namespace, k.chunks, clock_timestamp(), t.ids, t.dfs
     FROM corpora k, LATERAL (
-        SELECT array_agg(s.term_id) AS ids, array_agg(s.document_frequency) AS dfs
-        FROM term_statistics s
-        WHERE s.tenant_id = p_tenant AND s.term_id = ANY (p_terms) AND s.document_frequency > 0) t
+        SELECT array_agg(f.term_id) AS ids, array_agg(f.document_frequency) AS dfs
+        FROM term_frequencies(p_tenant, p_terms, NULL) f) t
     WHERE k.tenant_id = p_tenant;
 END
 $$;
