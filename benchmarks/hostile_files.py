@@ -76,7 +76,7 @@ async def run(folder: Path | None) -> bool:
         if folder is not None:
             paths |= files_of(folder)
         settings = load_settings(
-            data_dir=Path(place) / "data", load_examples=False, log_level="ERROR"
+            data_dir=Path(place) / "data", load_examples=False, log_level="WARNING"
         )
         application = build_application(lambda: open_served(settings))
         async with application.router.lifespan_context(application):

@@ -109,6 +109,27 @@ async def test_texts_come_as_they_are(
     assert places(found)[0][1] == headings
 
 
+@pytest.mark.parametrize(
+    ("opening", "times"),
+    [("<div><span class=a>", 45), ("<section>", 500), ("<ul><li>", 20), ("<p>x", 900)],
+)
+async def test_a_deep_page_loses_nothing(
+    extractor: Extractor, tmp_path: Path, opening: str, times: int
+) -> None:
+    page = f"<html><body><h1>Top</h1>{opening * times}the innermost</body></html>"
+    found = await read(extractor, tmp_path, page)
+    assert "the innermost" in found.text
+    assert places(found)[-1][1] == ("Top",)
+
+
+@pytest.mark.parametrize(("opening", "times"), [("<ul><li>", 40), ("<div>", 2_000)])
+async def test_a_page_too_deep_to_be_read_whole_is_refused(
+    extractor: Extractor, tmp_path: Path, opening: str, times: int
+) -> None:
+    with pytest.raises(Unreadable, match=r"^damaged: It is nested deeper"):
+        await read(extractor, tmp_path, f"<html><body>{opening * times}the innermost")
+
+
 async def test_a_mail_is_read_with_its_head(extractor: Extractor, tmp_path: Path) -> None:
     head = "From: a@example.org\r\nTo: b@example.org\r\nSubject: Fire drill\r\n"
     date = "Date: Mon, 2 Nov 2026 10:00:00 +0000\r\n\r\n"
@@ -179,6 +200,20 @@ async def test_a_reader_that_hangs_is_ended(extractor: Extractor, tmp_path: Path
     with pytest.raises(Unreadable, match=r"^too_slow: "):
         await extractor._run(_spin, path, extractor.bounds, seconds=0.5)
     assert (await extractor.extract(path)).text == "A good file."
+
+
+def test_what_its_size_forbids_is_refused_before_it_is_kept(tmp_path: Path) -> None:
+    path, folder = tmp_path / "a", tmp_path / "out"
+    folder.mkdir()
+    path.write_text("five!")
+    with pytest.raises(Unreadable, match=r"^too_large: It gives more than 1 characters"):
+        reading.unpack(path, folder, Bounds(text_characters=1))
+    assert reading.unpack(path, folder, Bounds(text_characters=2)) is None
+    path.write_bytes(making.zipped({"long.txt": "five!", "short.txt": "four"}))
+    found = dict(reading.unpack(path, folder, Bounds(file_bytes=4)) or [])
+    refused = {name: e.code for name, e in found.items() if isinstance(e, Unreadable)}
+    assert refused == {"long.txt": "too_large"}
+    assert found["short.txt"].read_text() == "four"  # type: ignore[union-attr]
 
 
 def test_a_file_over_the_bound_is_not_opened(tmp_path: Path) -> None:

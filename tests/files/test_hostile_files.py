@@ -22,6 +22,7 @@ EXPECTED = {
     "truncated DOCX": "damaged",
     "XLSX of entities": "damaged",
     "deep JSON": "too_large",
+    "deep HTML": "damaged",
     "a program as .pdf": "unsupported",
     "gzip as .txt": "unsupported",
     "random bytes": "unsupported",
@@ -65,7 +66,6 @@ async def test_hostile_files_are_refused_and_good_ones_read_after_them(
     assert found["path tricks"] == "file unsafe_name"
     # Entities are not expanded: what is left is text without them, or none.
     assert found["DOCX of entities"] in {"text", "no_text", "damaged"}
-    assert found["deep HTML"] in {"text", "no_text", "damaged", "crashed", "too_slow"}
     good = tmp_path / "good"
     good.write_bytes(making.docx("A good file."))
     assert (await extractor.extract(good)).text.strip() == "A good file."

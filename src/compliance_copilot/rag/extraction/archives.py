@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from compliance_copilot.core.files import Unreadable
-from compliance_copilot.rag.extraction.bounds import MEBIBYTE, Bounds
+from compliance_copilot.rag.extraction.bounds import MEBIBYTE, Bounds, over_size
 
 _ENCRYPTED = 0x1
 _STEP = 256 * 1024
@@ -72,6 +72,8 @@ def unpack(path: Path, folder: Path, bounds: Bounds) -> list[tuple[str, Path | U
             if member.is_dir() or _is_clutter(member.filename):
                 continue
             name, fault = _safe_name(member.filename)
+            if fault is None and member.file_size > bounds.file_bytes:
+                fault = over_size(bounds)
             if fault is not None:
                 found.append((name, fault))
                 continue
@@ -87,7 +89,7 @@ def _copy(source: IO[bytes], target: Path, most: int, bounds: Bounds) -> int:
     with target.open("wb") as file:
         while piece := source.read(_STEP):
             size += len(piece)
-            if size > most:  # the directory lied, or one member is larger than a file may be
+            if size > most:  # the directory lied
                 raise Unreadable("archive_bomb", _too_much(bounds))
             file.write(piece)
     return size

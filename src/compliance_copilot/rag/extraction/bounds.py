@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from compliance_copilot.core.files import Unreadable
+
 MEBIBYTE = 2**20
 
 
@@ -21,3 +23,19 @@ class Bounds:
     unpacked_bytes: int = 200 * MEBIBYTE
     unpacked_ratio: int = 200
     """Above a mebibyte, a member of an archive may not grow by more than this factor."""
+
+    @property
+    def plain_bytes(self) -> int:
+        """A plain text of more bytes has too many characters in any encoding."""
+        return 4 * self.text_characters
+
+
+def over_size(bounds: Bounds) -> Unreadable:
+    """Return the refusal of a file with too many bytes."""
+    return Unreadable("too_large", f"A file has at most {bounds.file_bytes // MEBIBYTE} MiB.")
+
+
+def too_much_text(bounds: Bounds) -> Unreadable:
+    """Return the refusal of a file with too many characters."""
+    words = f"It gives more than {bounds.text_characters} characters; cut it into several files."
+    return Unreadable("too_large", words)

@@ -43,11 +43,10 @@ class Extractor:
     async def unpack(self, path: Path, folder: Path) -> list[tuple[str, Path | Unreadable]] | None:
         """Unpack a ZIP file into a folder: (name, path or refusal); None when it is no ZIP.
 
-        Raises Unreadable.
+        Raises Unreadable, also for another file that is larger than anything that is read.
         """
-        with path.open("rb") as file:
-            if file.read(2) != b"PK":
-                return None  # most files: no other process need be asked
+        if _is_plain(path, self.bounds.plain_bytes):
+            return None  # most files: no other process need be asked
         seconds = self.bounds.seconds
         return await self._run(reading.unpack, path, folder, self.bounds, seconds=seconds)
 
@@ -92,3 +91,8 @@ class Extractor:
         if pool is not None:
             pool.stop()
             await asyncio.to_thread(pool.join)
+
+
+def _is_plain(path: Path, most_bytes: int) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) != b"PK" and path.stat().st_size <= most_bytes

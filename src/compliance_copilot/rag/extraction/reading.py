@@ -9,7 +9,7 @@ from pathlib import Path
 
 from compliance_copilot.core.files import Extracted, Unreadable
 from compliance_copilot.rag.extraction import archives, kinds, scans, tables, texts
-from compliance_copilot.rag.extraction.bounds import MEBIBYTE, Bounds
+from compliance_copilot.rag.extraction.bounds import Bounds, over_size, too_much_text
 
 
 def begin(memory_bytes: int, ocr_data: Path | None) -> None:
@@ -49,10 +49,7 @@ def _guarded(seconds: float, work: Callable[..., Extracted], *arguments: object)
 
 
 def _read(path: Path, bounds: Bounds) -> Extracted:
-    if path.stat().st_size > bounds.file_bytes:
-        words = f"A file has at most {bounds.file_bytes // MEBIBYTE} MiB."
-        raise Unreadable("too_large", words)
-    kind = kinds.kind_of(path, bounds)
+    kind = _kind(path, bounds)
     if kind == kinds.PDF:
         return texts.read_pdf(path, bounds)
     if kind == kinds.XLSX:
@@ -69,14 +66,18 @@ def _read(path: Path, bounds: Bounds) -> Extracted:
 def unpack(path: Path, folder: Path, bounds: Bounds) -> list[tuple[str, Path | Unreadable]] | None:
     """Unpack a ZIP file into a folder; None when it is none. Raises Unreadable."""
     _bound_time(bounds.seconds)
-    with path.open("rb") as file:
-        if not file.read(4).startswith(b"PK"):
-            return None
-    return archives.unpack(path, folder, bounds) if _is_zip(path, bounds) else None
+    is_zip = _kind(path, bounds) == kinds.ZIP
+    return archives.unpack(path, folder, bounds) if is_zip else None
 
 
-def _is_zip(path: Path, bounds: Bounds) -> bool:
-    return kinds.kind_of(path, bounds) == kinds.ZIP
+def _kind(path: Path, bounds: Bounds) -> str:
+    """Return a file's media type. Raises Unreadable, also when its size alone tells enough."""
+    kind, size = kinds.kind_of(path, bounds), path.stat().st_size
+    if kind != kinds.ZIP and size > bounds.file_bytes:
+        raise over_size(bounds)
+    if kind == kinds.TEXT and size > bounds.plain_bytes:
+        raise too_much_text(bounds)
+    return kind
 
 
 def _bound_time(seconds: float) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from compliance_copilot.core.files import Extracted, Section, Unreadable
 from compliance_copilot.rag.extraction import archives, kinds
-from compliance_copilot.rag.extraction.bounds import Bounds
+from compliance_copilot.rag.extraction.bounds import Bounds, too_much_text
 from compliance_copilot.rag.visible import clean_text
 
 _PIECE_CHARACTERS = 1_000
@@ -123,7 +123,7 @@ class _Writer:
         self._parts.append(piece)
         self._characters += len(piece)
         if self._characters > self._bounds.text_characters:
-            raise Unreadable("too_large", "It gives too much text; cut it into several files.")
+            raise too_much_text(self._bounds)
 
     def extracted(self, media_type: str) -> Extracted:
         """Return everything that was added. Raises Unreadable when that is nothing."""

@@ -8,7 +8,8 @@ from typing import Any
 
 from compliance_copilot.core.files import NEEDS_OCR, Extracted, Section, Unreadable
 from compliance_copilot.rag.extraction import archives, kinds
-from compliance_copilot.rag.extraction.bounds import Bounds
+from compliance_copilot.rag.extraction.bounds import Bounds, too_much_text
+from compliance_copilot.rag.extraction.markup import flat
 from compliance_copilot.rag.extraction.references import put_back, without_references
 from compliance_copilot.rag.visible import clean_text
 
@@ -30,7 +31,7 @@ def read_document(path: Path, media_type: str, bounds: Bounds) -> Extracted:
     if media_type in _ZIPPED:
         archives.names_of(path, bounds)
     mark = secrets.token_hex(8)
-    source = without_references(path, bounds) if media_type == kinds.DOCX else path.read_bytes()
+    source = _source(path, media_type, bounds)
     config = _config(page_mark=f"{_GAP}{mark}{{page_num}}{mark}{_GAP}")
     found = extract(source, media_type, config)
     text = _FRONT_MATTER.sub("", found.content) if media_type == kinds.HTML else found.content
@@ -40,6 +41,13 @@ def read_document(path: Path, media_type: str, bounds: Bounds) -> Extracted:
     pieces = re.split(f"{mark}([0-9]+){mark}", text)
     slides = zip(map(int, pieces[1::2]), pieces[2::2], strict=True)
     return paged(((page, body, _titles(body)) for page, body in slides), media_type, bounds)
+
+
+def _source(path: Path, media_type: str, bounds: Bounds) -> bytes:
+    """Return a file's bytes in the form in which kreuzberg leaves nothing out."""
+    if media_type == kinds.DOCX:
+        return without_references(path, bounds)
+    return flat(path.read_bytes()) if media_type == kinds.HTML else path.read_bytes()
 
 
 def read_pdf(path: Path, bounds: Bounds) -> Extracted:
@@ -158,13 +166,13 @@ def paged(
         parts.append(body)
         length += len(body) + len(_GAP)
         if length > bounds.text_characters:
-            raise _too_much(bounds)
+            raise too_much_text(bounds)
     return _checked(Extracted(_GAP.join(parts), media_type, sections))
 
 
 def _whole(text: str, media_type: str, bounds: Bounds) -> Extracted:
     if len(text) > bounds.text_characters:
-        raise _too_much(bounds)
+        raise too_much_text(bounds)
     return _checked(Extracted(_clean(text), media_type))
 
 
@@ -176,8 +184,3 @@ def _checked(extracted: Extracted) -> Extracted:
     if not extracted.text.strip():
         raise Unreadable("no_text", "There is no text in it.")
     return extracted
-
-
-def _too_much(bounds: Bounds) -> Unreadable:
-    words = f"It gives more than {bounds.text_characters} characters; cut it into several files."
-    return Unreadable("too_large", words)
