@@ -59,13 +59,18 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION count_in_window(p_tenant text, p_width integer, p_at timestamptz, p_step integer)
-RETURNS void LANGUAGE sql AS $$
+-- Counts a request (p_step 1) or takes it out again: every one in its second, questions and
+-- searches in their minute too.
+CREATE FUNCTION count_in_windows(p_tenant text, p_operation text, p_at timestamptz, p_step integer)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
     INSERT INTO admission_windows AS w (tenant_id, width_seconds, starts_at, admitted)
-    VALUES (p_tenant, p_width,
-            to_timestamp(floor(extract(epoch FROM p_at) / p_width) * p_width), p_step)
+    SELECT p_tenant, n.width,
+           to_timestamp(floor(extract(epoch FROM p_at) / n.width) * n.width), p_step
+    FROM unnest(CASE p_operation WHEN 'ingest' THEN '{1}' ELSE '{1,60}' END::integer[]) n(width)
     ON CONFLICT (tenant_id, width_seconds, starts_at)
-    DO UPDATE SET admitted = w.admitted + excluded.admitted
+    DO UPDATE SET admitted = w.admitted + excluded.admitted;
+END
 $$;
 
 CREATE FUNCTION hold_money(p_tenant text, p_at timestamptz, p_held bigint, p_settled bigint)
@@ -110,20 +115,21 @@ CREATE TYPE admission_reply AS (
     reset_after real, reply json, original_request_id uuid, provider_keys jsonb,
     attempt integer);
 
-CREATE FUNCTION check_caller(p_tenant text, r admission_request, p_status text)
-RETURNS text LANGUAGE plpgsql STABLE AS $$
-DECLARE
-    v_scopes text[];
+-- What admission sees of its tenant at one look: the locked row, and beside it the key, the
+-- version of the system's configuration and the corpus.
+CREATE TYPE admission_sight AS (
+    status text, version bigint, corpus_version bigint, next_change_at timestamptz,
+    key_id uuid, scopes text[], key_used_at timestamptz);
+
+CREATE FUNCTION check_caller(r admission_request, v admission_sight)
+RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
     IF r.key_hash IS NOT NULL THEN
-        SELECT k.scopes INTO v_scopes FROM api_keys k
-        WHERE k.tenant_id = p_tenant AND k.key_hash = r.key_hash AND k.revoked_at IS NULL
-          AND (k.expires_at IS NULL OR k.expires_at > now());
-        IF NOT FOUND THEN RETURN 'unauthenticated'; END IF;
-        IF NOT r.scope = ANY (v_scopes) THEN RETURN 'forbidden'; END IF;
+        IF v.key_id IS NULL THEN RETURN 'unauthenticated'; END IF;
+        IF NOT r.scope = ANY (v.scopes) THEN RETURN 'forbidden'; END IF;
     END IF;
-    IF p_status IS NULL OR p_status = 'deleted' THEN RETURN 'unknown_tenant'; END IF;
-    IF p_status <> 'active' THEN RETURN 'suspended'; END IF;
+    IF v.status IS NULL OR v.status = 'deleted' THEN RETURN 'unknown_tenant'; END IF;
+    IF v.status <> 'active' THEN RETURN 'suspended'; END IF;
     RETURN NULL;
 END
 $$;
@@ -156,19 +162,32 @@ BEGIN
 END
 $$;
 
+-- All counts are read by one statement; what a refusal has to tell is asked only then.
 CREATE FUNCTION check_limits(p_tenant text, r admission_request, p_now timestamptz,
                              INOUT a admission_reply)
 LANGUAGE plpgsql AS $$
 DECLARE
-    v_count bigint;
-    v_retry real;
-    v_reset real;
+    v_minute bigint;
+    v_hour bigint;
+    v_oldest timestamptz;
+    v_running bigint;
 BEGIN
-    SELECT w.admitted, w.retry_after INTO v_count, v_retry
-    FROM window_state(p_tenant, 1, 60, r.requests_per_minute, p_now) w;
-    IF v_retry > 0 THEN
-        a.verdict := 'requests_per_minute'; a.quota := r.requests_per_minute;
-        a.remaining := 0; a.retry_after := v_retry; RETURN;
+    SELECT (SELECT coalesce(sum(w.admitted), 0) FROM admission_windows w
+            WHERE w.tenant_id = p_tenant AND w.width_seconds = 1
+              AND w.starts_at > p_now - interval '61 seconds'),
+           h.admitted, h.oldest,
+           (SELECT count(DISTINCT e.request_id) FROM usage_events e
+            WHERE e.tenant_id = p_tenant AND e.state = 'reserved' AND e.lease_expires_at > p_now)
+    INTO v_minute, v_hour, v_oldest, v_running
+    FROM (SELECT coalesce(sum(w.admitted), 0) AS admitted, min(w.starts_at) AS oldest
+          FROM admission_windows w
+          WHERE w.tenant_id = p_tenant AND w.width_seconds = 60
+            AND w.starts_at > p_now - interval '3660 seconds') h;
+    IF v_minute >= r.requests_per_minute THEN
+        a.verdict := 'requests_per_minute'; a.quota := r.requests_per_minute; a.remaining := 0;
+        SELECT w.retry_after INTO a.retry_after
+        FROM window_state(p_tenant, 1, 60, r.requests_per_minute, p_now) w;
+        RETURN;
     END IF;
     IF r.operation = 'ingest' THEN
         SELECT CASE WHEN c.documents > r.max_documents THEN 'max_documents'
@@ -179,21 +198,18 @@ BEGIN
             a.remaining := 0; a.retry_after := 3600; RETURN;
         END IF;
     ELSE
-        SELECT w.admitted, w.retry_after, w.reset_after INTO v_count, v_retry, v_reset
-        FROM window_state(p_tenant, 60, 3600, r.queries_per_hour, p_now) w;
-        a.quota := r.queries_per_hour; a.remaining := r.queries_per_hour - v_count - 1;
-        a.reset_after := v_reset;
-        IF v_retry > 0 THEN
-            a.verdict := 'queries_per_hour'; a.remaining := 0; a.retry_after := v_retry; RETURN;
+        a.quota := r.queries_per_hour; a.remaining := r.queries_per_hour - v_hour - 1;
+        a.reset_after := coalesce(extract(epoch FROM v_oldest - p_now), 0) + 3660;
+        IF v_hour >= r.queries_per_hour THEN
+            a.verdict := 'queries_per_hour'; a.remaining := 0;
+            SELECT w.retry_after INTO a.retry_after
+            FROM window_state(p_tenant, 60, 3600, r.queries_per_hour, p_now) w;
+            RETURN;
         END IF;
     END IF;
-    IF r.concurrent IS NOT NULL THEN
-        SELECT count(DISTINCT e.request_id) INTO v_count FROM usage_events e
-        WHERE e.tenant_id = p_tenant AND e.state = 'reserved' AND e.lease_expires_at > p_now;
-        IF v_count >= r.concurrent THEN
-            a.verdict := 'concurrent_requests'; a.quota := r.concurrent; a.remaining := 0;
-            a.retry_after := 1; RETURN;
-        END IF;
+    IF v_running >= r.concurrent THEN
+        a.verdict := 'concurrent_requests'; a.quota := r.concurrent; a.remaining := 0;
+        a.retry_after := 1; RETURN;
     END IF;
     IF r.budget_micro_usd IS NOT NULL
        AND money_left(p_tenant, p_now, r.budget_micro_usd) < r.reserved_micro_usd THEN
@@ -205,32 +221,50 @@ BEGIN
 END
 $$;
 
+-- What a worker with an old configuration is given instead of an admission.
+CREATE FUNCTION present_configuration(p_tenant text, INOUT a admission_reply)
+LANGUAGE plpgsql AS $$
+BEGIN
+    a.verdict := 'stale';
+    SELECT s.version + t.version, t.config, t.limits, s.config
+    INTO a.version, a.tenant_config, a.tenant_limits, a.system_config
+    FROM tenants t, system_state s WHERE t.tenant_id = p_tenant;
+    SELECT jsonb_object_agg(k.provider, encode(k.sealed, 'hex')) INTO a.provider_keys
+    FROM provider_keys k WHERE k.tenant_id = p_tenant;
+END
+$$;
+
 -- Design section 6, step 2: who, which configuration, every limit, the reservation and the
 -- intent row, in one atomic round trip. Admissions of one tenant queue at its row; those of
--- different tenants do not meet.
+-- different tenants do not meet. Generic plans: with auto, statements on recent instants look so much
+-- cheaper with their values known that they are planned anew each time, for longer than they run.
 CREATE FUNCTION admit(p_tenant text, r admission_request)
-RETURNS admission_reply LANGUAGE plpgsql AS $$
+RETURNS admission_reply LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     a admission_reply;
-    t tenants;
+    v admission_sight;
     v_now timestamptz;
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant, true);
-    SELECT * INTO t FROM tenants WHERE tenant_id = p_tenant FOR NO KEY UPDATE;
+    SELECT t.status, s.version + t.version, coalesce(c.version, 0), c.next_change_at,
+           k.id, k.scopes, k.last_used_at INTO v
+    FROM tenants t CROSS JOIN system_state s
+    LEFT JOIN corpora c ON c.tenant_id = t.tenant_id
+    LEFT JOIN api_keys k ON k.tenant_id = t.tenant_id AND k.key_hash = r.key_hash
+          AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
+    WHERE t.tenant_id = p_tenant FOR NO KEY UPDATE OF t;
     v_now := clock_timestamp();
-    a.verdict := check_caller(p_tenant, r, t.status);
+    a.verdict := check_caller(r, v);
     IF a.verdict IS NOT NULL THEN RETURN a; END IF;
-    SELECT s.version + t.version INTO a.version FROM system_state s;
+    a.version := v.version;
     IF a.version <> r.version THEN
-        a.verdict := 'stale'; a.tenant_config := t.config; a.tenant_limits := t.limits;
-        SELECT s.config INTO a.system_config FROM system_state s;
-        SELECT jsonb_object_agg(k.provider, encode(k.sealed, 'hex')) INTO a.provider_keys
-        FROM provider_keys k WHERE k.tenant_id = p_tenant;
+        a := present_configuration(p_tenant, a);
         RETURN a;
     END IF;
-    SELECT coalesce(max(c.version), 0), CASE WHEN min(c.next_change_at) <= v_now THEN 'due' END
-    INTO a.corpus_version, a.verdict FROM corpora c WHERE c.tenant_id = p_tenant;
-    IF a.verdict IS NOT NULL THEN RETURN a; END IF;
+    a.corpus_version := v.corpus_version;
+    IF v.next_change_at <= v_now THEN
+        a.verdict := 'due'; RETURN a;
+    END IF;
     IF r.idempotency_key IS NOT NULL THEN
         a := claim_idempotency(p_tenant, r, a);
         IF a.verdict IS NOT NULL THEN RETURN a; END IF;
@@ -244,29 +278,28 @@ BEGIN
         SELECT coalesce(max(e.attempt), 0) + 1 INTO a.attempt FROM usage_events e
         WHERE e.tenant_id = p_tenant AND e.request_id = r.request_id;
     ELSE
-        PERFORM count_in_window(p_tenant, 1, v_now, 1);
-        IF r.operation <> 'ingest' THEN
-            PERFORM count_in_window(p_tenant, 60, v_now, 1);
-        END IF;
+        PERFORM count_in_windows(p_tenant, r.operation, v_now, 1);
     END IF;
-    PERFORM hold_money(p_tenant, v_now, r.reserved_micro_usd, 0);
+    IF r.reserved_micro_usd <> 0 THEN
+        PERFORM hold_money(p_tenant, v_now, r.reserved_micro_usd, 0);
+    END IF;
     INSERT INTO usage_events (tenant_id, request_id, attempt, operation, key_id, provider, model,
                               reserved_micro_usd, price_version, unpriced, started_at,
                               lease_expires_at)
-    SELECT p_tenant, r.request_id, a.attempt, r.operation,
-           (SELECT k.id::text FROM api_keys k
-            WHERE k.tenant_id = p_tenant AND k.key_hash = r.key_hash),
-           r.provider, r.model, r.reserved_micro_usd, r.price_version, r.unpriced, v_now,
-           v_now + make_interval(secs => r.lease_seconds);
+    VALUES (p_tenant, r.request_id, a.attempt, r.operation, v.key_id::text, r.provider, r.model,
+            r.reserved_micro_usd, r.price_version, r.unpriced, v_now,
+            v_now + make_interval(secs => r.lease_seconds));
     IF r.idempotency_key IS NOT NULL THEN
         INSERT INTO idempotency_keys (tenant_id, operation, key, body_hash, request_id)
         VALUES (p_tenant, r.operation, r.idempotency_key, r.body_hash, r.request_id)
         ON CONFLICT (tenant_id, operation, key)
         DO UPDATE SET request_id = excluded.request_id, created_at = now();
     END IF;
-    UPDATE api_keys k SET last_used_at = v_now
-    WHERE k.tenant_id = p_tenant AND k.key_hash = r.key_hash
-      AND (k.last_used_at IS NULL OR k.last_used_at < v_now - interval '1 minute');
+    IF v.key_id IS NOT NULL
+       AND (v.key_used_at IS NULL OR v.key_used_at < v_now - interval '1 minute') THEN
+        UPDATE api_keys k SET last_used_at = v_now
+        WHERE k.tenant_id = p_tenant AND k.id = v.key_id;
+    END IF;
     a.verdict := 'admitted';
     RETURN a;
 END
@@ -303,7 +336,8 @@ FROM usage_events e,
 
 -- Adds a closed row to its hour, or takes it out again (p_sign -1).
 CREATE FUNCTION count_in_hour(p_tenant text, p_request uuid, p_attempt integer, p_sign integer)
-RETURNS void LANGUAGE sql AS $$
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
     INSERT INTO usage_hours AS h
     SELECT m.tenant_id, date_trunc('hour', m.started_at, 'UTC'), p_sign * m.queries,
            p_sign * m.answered_queries, p_sign * m.answered_latency_us, p_sign * m.requests,
@@ -324,7 +358,8 @@ RETURNS void LANGUAGE sql AS $$
         cost_micro_usd = h.cost_micro_usd + excluded.cost_micro_usd,
         unpriced = h.unpriced + excluded.unpriced,
         estimated = h.estimated + excluded.estimated,
-        cache_hits = h.cache_hits + excluded.cache_hits
+        cache_hits = h.cache_hits + excluded.cache_hits;
+END
 $$;
 
 -- Settles an attempt exactly once; false when it was settled before. An attempt that the sweep
@@ -332,7 +367,7 @@ $$;
 -- later. `uncounted`: the request was refused after admission (a 4xx); it uses up no rate and
 -- gives its Idempotency-Key back.
 CREATE FUNCTION settle(p_tenant text, s settlement)
-RETURNS boolean LANGUAGE plpgsql AS $$
+RETURNS boolean LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_old usage_events;
 BEGIN
@@ -343,13 +378,11 @@ BEGIN
     FOR UPDATE;
     IF NOT FOUND THEN RETURN false; END IF;
     IF s.uncounted THEN
-        PERFORM count_in_window(p_tenant, 1, v_old.started_at, -1);
-        IF v_old.operation <> 'ingest' THEN
-            PERFORM count_in_window(p_tenant, 60, v_old.started_at, -1);
-        END IF;
+        PERFORM count_in_windows(p_tenant, v_old.operation, v_old.started_at, -1);
     END IF;
     IF v_old.state <> 'reserved' THEN
         PERFORM count_in_hour(p_tenant, s.request_id, s.attempt, -1);
+        v_old.reserved_micro_usd := 0;  -- it is no longer held
     END IF;
     UPDATE usage_events e SET
         state = s.state, final = s.final,
@@ -363,9 +396,10 @@ BEGIN
         request_latency_ms = s.request_latency_ms, settled_at = clock_timestamp()
     WHERE e.tenant_id = p_tenant AND e.request_id = s.request_id AND e.attempt = s.attempt;
     PERFORM count_in_hour(p_tenant, s.request_id, s.attempt, 1);
-    PERFORM hold_money(p_tenant, v_old.started_at,
-                       CASE WHEN v_old.state = 'reserved' THEN -v_old.reserved_micro_usd ELSE 0 END,
-                       s.cost_micro_usd - v_old.cost_micro_usd);
+    IF v_old.reserved_micro_usd <> 0 OR s.cost_micro_usd <> v_old.cost_micro_usd THEN
+        PERFORM hold_money(p_tenant, v_old.started_at, -v_old.reserved_micro_usd,
+                           s.cost_micro_usd - v_old.cost_micro_usd);
+    END IF;
     IF s.uncounted THEN
         DELETE FROM idempotency_keys k
         WHERE k.tenant_id = p_tenant AND k.request_id = s.request_id AND NOT k.finished;

@@ -34,10 +34,13 @@ $$;
 
 -- Ends what a killed process left: rows whose lease is over. A vendor may have been called, so
 -- those are `interrupted` (estimated, not charged until reconciled); local work is `released`.
+-- Takes what has run out, too. `v_now` and not clock_timestamp(): a call that is made anew for each
+-- row is no condition of an index, and everything that a tenant keeps would be read.
 CREATE FUNCTION end_leases(p_tenant text)
 RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     v_ended usage_events[];
+    v_now timestamptz := clock_timestamp();
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant, true);
     WITH ended AS (
@@ -47,17 +50,17 @@ BEGIN
             estimated = coalesce(e.provider IN ('openai', 'anthropic'), false),
             final = true, outcome = 'interrupted', settled_at = clock_timestamp()
         WHERE e.tenant_id = p_tenant AND e.state = 'reserved'
-          AND e.lease_expires_at <= clock_timestamp()
+          AND e.lease_expires_at <= v_now
         RETURNING e AS closed
     )
     SELECT array_agg(ended.closed) INTO v_ended FROM ended;
     DELETE FROM admission_windows w
     WHERE w.tenant_id = p_tenant
-      AND w.starts_at < clock_timestamp() - CASE WHEN w.width_seconds = 1 THEN interval '3 minutes'
-                                                 ELSE interval '2 hours' END;
+      AND (w.width_seconds = 1 AND w.starts_at < v_now - interval '3 minutes'
+           OR w.width_seconds = 60 AND w.starts_at < v_now - interval '2 hours');
     PERFORM forget_replies(p_tenant);
     DELETE FROM conversation_turns c
-    WHERE c.tenant_id = p_tenant AND c.expires_at <= clock_timestamp();
+    WHERE c.tenant_id = p_tenant AND c.expires_at <= v_now;
     IF v_ended IS NULL THEN RETURN 0; END IF;
     PERFORM count_in_hour(p_tenant, e.request_id, e.attempt, 1)
     FROM unnest(v_ended) e ORDER BY e.started_at;
@@ -71,7 +74,7 @@ $$;
 
 -- One worker sweeps at a time; the others find the lock taken and go on. NULL: not this one.
 CREATE FUNCTION sweep()
-RETURNS integer LANGUAGE plpgsql AS $$
+RETURNS integer LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_tenant text;
     v_ended integer := 0;

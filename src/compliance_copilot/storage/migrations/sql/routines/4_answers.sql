@@ -66,6 +66,7 @@ CREATE FUNCTION forget_replies(p_tenant text)
 RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     v_taken uuid[];
+    v_now timestamptz := clock_timestamp();  -- a variable: see end_leases
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant, true);
     IF legal_hold(p_tenant) IS NOT NULL THEN RETURN 0; END IF;
@@ -73,7 +74,7 @@ BEGIN
         DELETE FROM replies r
         WHERE r.tenant_id = p_tenant AND r.request_id IN (
             SELECT o.request_id FROM replies o
-            WHERE o.tenant_id = p_tenant AND o.expires_at <= clock_timestamp() LIMIT 1000)
+            WHERE o.tenant_id = p_tenant AND o.expires_at <= v_now LIMIT 1000)
         RETURNING r.request_id
     )
     SELECT array_agg(t.request_id) INTO v_taken FROM taken t;
