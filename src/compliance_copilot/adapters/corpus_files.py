@@ -54,12 +54,11 @@ class CorpusFiles:
 
     def building(self, tenant_id: TenantId) -> FileLock | None:
         """Return the lock of whoever builds this tenant's file, None when another holds it."""
-        (self.folder / tenant_id).mkdir(mode=0o700, exist_ok=True)
-        lock = FileLock(self.folder / tenant_id / "lock")
-        if lock.try_exclusive():
-            return lock
-        lock.close()
-        return None
+        return self._lock(tenant_id, "lock")
+
+    def reading(self, tenant_id: TenantId) -> FileLock | None:
+        """Return the lock of whoever reads what a corpus holds, None when another has it."""
+        return self._lock(tenant_id, "reading.lock")
 
     def write(self, tenant_id: TenantId, version: int, stamp: str, arrays: Arrays) -> bool:
         """Write a corpus, remove its older versions and whatever no longer fits.
@@ -96,6 +95,20 @@ class CorpusFiles:
             path.unlink(missing_ok=True)
         return arrays
 
+    def latest(self, tenant_id: TenantId) -> Arrays | None:
+        """Map whichever corpus of a tenant there is, of any version; None without a sound one."""
+        for path in (self.folder / tenant_id).glob(f"*{_SUFFIX}"):
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                if (arrays := _mapped(path)) is not None:
+                    return arrays
+        return None
+
+    def identity(self, tenant_id: TenantId, version: int) -> int:
+        """Return what changes when a file is written anew, 0 without one."""
+        with suppress(FileNotFoundError):
+            return self.path(tenant_id, version).stat().st_ino
+        return 0
+
     def used(self, tenant_id: TenantId, version: int) -> bool:
         """Note that a corpus is in use; False when its file is gone, so it has to be let go."""
         try:
@@ -120,6 +133,14 @@ class CorpusFiles:
     def nbytes(self) -> int:
         """Bytes on disk now."""
         return sum(size for _, size, _ in self._present())
+
+    def _lock(self, tenant_id: TenantId, name: str) -> FileLock | None:
+        (self.folder / tenant_id).mkdir(mode=0o700, exist_ok=True)
+        lock = FileLock(self.folder / tenant_id / name)
+        if lock.try_exclusive():
+            return lock
+        lock.close()
+        return None
 
     def _present(self) -> list[tuple[float, int, Path]]:
         found = []
@@ -164,8 +185,10 @@ def _write_synced(path: Path, parts: list[bytes]) -> None:
         os.fsync(file.fileno())
 
 
-def _mapped(path: Path, stamp: str) -> Arrays | None:
-    """Raises ValueError, KeyError or TypeError for what is no such file."""
+def _mapped(path: Path, stamp: str | None = None) -> Arrays | None:
+    """Return its arrays; None when it is broken, or not of this stamp where one is asked for.
+
+    Raises ValueError, KeyError or TypeError for what is no such file."""
     with path.open("rb") as file:
         whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     view = memoryview(whole)
@@ -175,7 +198,9 @@ def _mapped(path: Path, stamp: str) -> Arrays | None:
     told = orjson.loads(view[16 : 16 + length])
     start = 16 + length + -(16 + length) % _ALIGNMENT
     body = view[start:]
-    if told["stamp"] != stamp or len(body) != told["size"] or zlib.crc32(body) != told["crc"]:
+    if stamp is not None and told["stamp"] != stamp:
+        return None
+    if len(body) != told["size"] or zlib.crc32(body) != told["crc"]:
         return None
     return {name: _array(body, place) for name, place in told["arrays"].items()}
 

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from compliance_copilot.core.vocabulary import Chunk
 from compliance_copilot.rag import bm25
 from compliance_copilot.rag.contenders import Place
-from compliance_copilot.rag.filters import Facts, Filter, matches, microseconds
+from compliance_copilot.rag.filters import Facts, Filter, matches
 from compliance_copilot.rag.ports import HybridQuery, RankedLists
 from compliance_copilot.rag.ranking import TermStatistics
+from compliance_copilot.rag.reading import RULES, Reading
 from compliance_copilot.rag.scoring import (
     MARGIN,
     SPARE_CHUNKS,
@@ -27,8 +28,7 @@ from compliance_copilot.rag.scoring import (
     ranked_lists,
     statistics_of,
 )
-from compliance_copilot.storage.database import Row
-from compliance_copilot.storage.vectors import decode_dense, decode_ids, decode_sparse_rows
+from compliance_copilot.storage.vectors import decode_ids
 
 Arrays = Mapping[str, NDArray[Any]]
 Rows = NDArray[np.int64]
@@ -48,7 +48,7 @@ class Postings:
 
 @dataclass(frozen=True)
 class HotCorpus:
-    """A corpus to be searched; `arrays` are those of `pack`, in memory or in a mapped file."""
+    """A corpus to be searched; `arrays` are those of `hot_pack`, in memory or in a mapped file."""
 
     arrays: Arrays
     masks: dict[Filter, NDArray[np.bool_]] = field(default_factory=dict, repr=False)
@@ -117,6 +117,7 @@ class HotCorpus:
         own = self._record("chunk", row)
         document = self._document(int(self.arrays["documents"][row]))
         headings = tuple(own["headings"])
+        section = headings[-1] if headings else None
         return Chunk(
             id=UUID(bytes=self.arrays["ids"][row].tobytes()),
             document_id=document["document_id"],
@@ -126,11 +127,27 @@ class HotCorpus:
             end=own["end"],
             text=own["text"],
             title=document["title"],
-            section=headings[-1] if headings else None,
+            section=section,
             page=own["page"],
             metadata=document["metadata"],
             headings=headings,
+            reading=Reading(own["text"], document["title"], section, headings, self.kept(row)),
         )
+
+    def kept(self, row: int) -> bytes:
+        """Return what was kept of reading a chunk; nothing when other rules read it."""
+        return self._raw("reading", row) if self.is_read_by_these_rules else b""
+
+    @cached_property
+    def is_read_by_these_rules(self) -> bool:
+        """Whether what is kept of readings was read as this release reads."""
+        return self.arrays.get("reading_rules", np.zeros(0, np.uint8)).tobytes() == RULES
+
+    @cached_property
+    def raw_ids(self) -> list[bytes]:
+        """The ids of the chunks, row by row, in their 16 bytes."""
+        raw = self.arrays["ids"].tobytes()
+        return [raw[at : at + 16] for at in range(0, len(raw), 16)]
 
     def _postings(self, terms: Mapping[int, int]) -> tuple[Postings, dict[int, int]]:
         known, spans = self.arrays["terms"], self.arrays["spans"]
@@ -174,8 +191,7 @@ class HotCorpus:
 
     @cached_property
     def _places_by_id(self) -> dict[bytes, int]:
-        raw = self.arrays["ids"].tobytes()
-        return {raw[16 * row : 16 * row + 16]: row for row in range(self.rows)}
+        return {chunk_id: row for row, chunk_id in enumerate(self.raw_ids)}
 
     def _bm25(
         self, query: HybridQuery, postings: Postings, statistics: TermStatistics
@@ -221,11 +237,13 @@ class HotCorpus:
         return self._record("document", number)
 
     def _record(self, kind: str, number: int) -> dict[str, Any]:
+        record: dict[str, Any] = orjson.loads(self._raw(kind, number))
+        return record
+
+    def _raw(self, kind: str, number: int) -> bytes:
         spans = self.arrays[f"{kind}_spans"]
         start, end = int(spans[number]), int(spans[number + 1])
-        raw = self.arrays[f"{kind}_records"][start:end].tobytes()
-        record: dict[str, Any] = orjson.loads(raw)
-        return record
+        return self.arrays[f"{kind}_records"][start:end].tobytes()
 
     def _ids(self, rows: Rows) -> list[UUID]:
         return decode_ids(self.arrays["ids"][rows].tobytes())
@@ -250,77 +268,6 @@ class _Chunks(Mapping[UUID, Chunk]):
 
     def __len__(self) -> int:
         return len(self._rows)
-
-
-def pack(rows: Sequence[Row]) -> dict[str, NDArray[Any]]:
-    """Return the arrays of the corpus in the rows of `load_corpus`; there must be one or more."""
-    first = rows[0]
-    keys = sorted({(row["document_id"], row["version"]) for row in rows})
-    numbers = {key: number for number, key in enumerate(keys)}
-    documents = [numbers[row["document_id"], row["version"]] for row in rows]
-    by_number = dict(zip(documents, rows, strict=True))
-    return {
-        "numbers": np.array([first["chunk_count"]], dtype=np.int64),
-        "pinned_length": np.array([first["pinned_length"]], dtype=np.float64),
-        "ids": np.frombuffer(b"".join(row["id"].bytes for row in rows), np.uint8).reshape(-1, 16),
-        "vectors": np.stack([decode_dense(row["dense"]) for row in rows]),
-        "lengths": np.array([row["length"] for row in rows], dtype=np.float32),
-        "ordinals": np.array([row["ordinal"] for row in rows], dtype=np.int32),
-        "documents": np.array(documents, dtype=np.int32),
-        **_inverted(rows),
-        **_records("chunk", [_chunk_record(row) for row in rows]),
-        **_records("document", [_document_record(by_number[n]) for n in range(len(keys))]),
-    }
-
-
-def _inverted(rows: Sequence[Row]) -> dict[str, NDArray[Any]]:
-    """Return postings as columns: those of `terms[i]` lie in `posted[spans[i]:spans[i + 1]]`."""
-    terms, weights, starts = decode_sparse_rows([row["sparse"] for row in rows])
-    owners = np.repeat(np.arange(len(rows), dtype=np.int32), np.diff(starts))
-    order = np.argsort(terms, kind="stable")
-    known, firsts = np.unique(terms[order], return_index=True)
-    spans = np.append(firsts, len(terms)).astype(np.int64)
-    return {
-        "terms": known,
-        "spans": spans,
-        # All chunks in force are here, and only those: as many as the tenant's statistics count.
-        "frequencies": np.diff(spans).astype(np.int32),
-        "posted": owners[order],
-        "weights": weights[order],
-    }
-
-
-def _records(kind: str, records: Sequence[bytes]) -> dict[str, NDArray[Any]]:
-    ends = np.cumsum([0, *map(len, records)], dtype=np.int64)
-    return {
-        f"{kind}_records": np.frombuffer(b"".join(records), dtype=np.uint8),
-        f"{kind}_spans": ends,
-    }
-
-
-def _chunk_record(row: Row) -> bytes:
-    return orjson.dumps(
-        {
-            "start": row["start_offset"],
-            "end": row["end_offset"],
-            "page": row["page"],
-            "headings": row["headings"],
-            "text": row["text"],
-        }
-    )
-
-
-def _document_record(row: Row) -> bytes:
-    return orjson.dumps(
-        {
-            "document_id": row["document_id"],
-            "version": row["version"],
-            "title": row["title"],
-            "metadata": orjson.loads(row["metadata"]),
-            "effective_from": microseconds(row["effective_from"]),
-            "created_at": microseconds(row["created_at"]),
-        }
-    )
 
 
 def _joined(parts: Sequence[NDArray[Any]], kind: type) -> NDArray[Any]:

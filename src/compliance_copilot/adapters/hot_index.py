@@ -2,7 +2,8 @@
 
 Wraps the index it stands before: what is not mapped at the corpus version that admission saw is
 asked there, and brought here in the background, by one worker for all of them. Never stale, because
-the version is part of the question; an earlier instant (`as_of`) is asked behind, too.
+the version is part of the question; an earlier instant (`as_of`) is asked behind, too. What is
+mapped is then read (`hot_reading.py`), and the readings are kept in the same file.
 """
 
 import asyncio
@@ -11,16 +12,25 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from contextvars import Context
-from dataclasses import dataclass
 from uuid import UUID
 
-from compliance_copilot.adapters.corpus_files import CorpusFiles
-from compliance_copilot.adapters.hot_corpus import HotCorpus, pack
+from compliance_copilot.adapters.corpus_files import Arrays, CorpusFiles
+from compliance_copilot.adapters.hot_corpus import HotCorpus
+from compliance_copilot.adapters.hot_mapped import Mapped
+from compliance_copilot.adapters.hot_pack import pack
+from compliance_copilot.adapters.hot_reading import (
+    MOST_ROWS,
+    Known,
+    read_ahead,
+    readings,
+    unread,
+    with_readings,
+)
 from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.errors import CopilotError
 from compliance_copilot.core.vocabulary import TenantId
 from compliance_copilot.rag.ports import HybridQuery, RankedLists, VectorIndex
-from compliance_copilot.storage.database import Database
+from compliance_copilot.storage.database import Database, Row
 
 _STAMP = "SELECT * FROM corpus_stamp($1)"
 _LOAD = "SELECT * FROM load_corpus($1)"
@@ -36,26 +46,6 @@ _THREAD_DOCUMENTS = 500
 LOG = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class _Mapped:
-    version: int
-    corpus: HotCorpus
-    embedder: str | None
-    indexed: bool
-    """There is an index of its own for dense search alone, quicker than this."""
-    noted_at: float
-
-    def serves(self, query: HybridQuery) -> bool:
-        """Tell whether a question at this version is answered here, or else behind.
-
-        What is left to the index behind is so whether or not the corpus is mapped: its bytes do
-        not hang on that.
-        """
-        if query.embedder is not None and self.embedder not in (None, query.embedder):
-            return False  # refused there, with the command that mends it
-        return bool(query.terms) or query.filters is not None or not self.indexed
-
-
 class HotIndex:
     """A `VectorIndex` that answers from mapped files where it can."""
 
@@ -68,10 +58,14 @@ class HotIndex:
         self._cold = cold
         self._database = database
         self._files = files
-        self._hot: dict[TenantId, _Mapped] = {}
+        self._hot: dict[TenantId, Mapped] = {}
         self._loading: dict[TenantId, asyncio.Task[None]] = {}
         self._too_large: dict[TenantId, int] = {}
+        self._full: set[TenantId] = set()
+        """Whose readings have no room beside their corpus."""
+        self._reading: dict[TenantId, asyncio.Task[None]] = {}
         self._one_load = asyncio.Semaphore(1)
+        self._one_reading = asyncio.Semaphore(1)
         self._sweeper: asyncio.Task[None] | None = None
 
     @property
@@ -118,20 +112,22 @@ class HotIndex:
         Returns how many there were.
         """
         self._hot.pop(tenant_id, None)
-        loading = self._loading.get(tenant_id)
-        if loading is not None:
-            loading.cancel()
-            with suppress(asyncio.CancelledError):
-                await loading
+        for tasks in (self._loading, self._reading):
+            if (task := tasks.get(tenant_id)) is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
         return await asyncio.to_thread(self._files.drop, tenant_id)
 
     async def settled(self) -> None:
-        """Wait until what is being loaded is loaded."""
+        """Wait until what is being loaded is loaded, and read."""
         await asyncio.gather(*self._loading.values())
+        await asyncio.gather(*self._reading.values())
 
     async def close(self) -> None:
         """Stop loading and let go of everything; the files stay."""
-        tasks = [*self._loading.values(), *([self._sweeper] if self._sweeper else [])]
+        tasks = [*self._loading.values(), *self._reading.values()]
+        tasks += [self._sweeper] if self._sweeper else []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -150,6 +146,8 @@ class HotIndex:
             if not self._files.used(tenant_id, mapped.version):
                 del self._hot[tenant_id]
                 return None
+            if mapped.identity != self._files.identity(tenant_id, mapped.version):
+                self._warm(tenant_id)  # it has more in it now
         if mapped.corpus.dimensions != len(query.dense):
             return None  # made by another embedder: the index behind says so
         return mapped.corpus if mapped.serves(query) else None
@@ -193,24 +191,87 @@ class HotIndex:
             return True  # nothing is known of this tenant: nothing to map
         (now,) = stamps
         version, stamp = now["version"], now["stamp"]
+        identity = self._files.identity(tenant_id, version)
         arrays = await asyncio.to_thread(self._files.read, tenant_id, version, stamp)
         if arrays is None:
             return False
-        self._hot[tenant_id] = _Mapped(
-            version, HotCorpus(arrays), now["embedder"], now["indexed"], time.monotonic()
+        corpus, noted_at = HotCorpus(arrays), time.monotonic()
+        self._hot[tenant_id] = Mapped(
+            version, stamp, identity, corpus, now["embedder"], now["indexed"], noted_at
         )
+        self._read_on(tenant_id, corpus)
         return True
 
     async def _build(self, tenant_id: TenantId, deadline: Deadline) -> bool:
         rows = await self._database.call(tenant_id, _LOAD, deadline=deadline)
         if not rows:
             return False
-        arrays = await asyncio.to_thread(pack, rows)
+        arrays = await asyncio.to_thread(self._packed, tenant_id, rows)
         version, stamp = rows[0]["corpus_version"], rows[0]["stamp"]
-        written = await asyncio.to_thread(self._files.write, tenant_id, version, stamp, arrays)
+        written = await self._write(tenant_id, version, stamp, arrays)
         if not written:
             self._too_large[tenant_id] = version
         return written
+
+    def _packed(self, tenant_id: TenantId, rows: Sequence[Row]) -> Arrays:
+        before = self._files.latest(tenant_id)
+        return pack(rows, readings(HotCorpus(before)) if before else {})
+
+    async def _write(self, tenant_id: TenantId, version: int, stamp: str, arrays: Arrays) -> bool:
+        """Write a file, unless its rows are gone by now: an erasure may have come between."""
+        written = await asyncio.to_thread(self._files.write, tenant_id, version, stamp, arrays)
+        stamps = await self._database.call(
+            tenant_id, _STAMP, deadline=Deadline.after(_LOAD_SECONDS)
+        )
+        if written and not any(now["stamp"] == stamp for now in stamps):
+            self._files.path(tenant_id, version).unlink(missing_ok=True)
+        return written
+
+    def _read_on(self, tenant_id: TenantId, corpus: HotCorpus) -> None:
+        if tenant_id in self._reading or tenant_id in self._full:
+            return
+        if corpus.rows <= MOST_ROWS and unread(corpus, {}):
+            task = asyncio.create_task(self._read(tenant_id), name="read ahead", context=Context())
+            self._reading[tenant_id] = task
+            task.add_done_callback(lambda _: self._reading.pop(tenant_id, None))
+
+    async def _read(self, tenant_id: TenantId) -> None:
+        """Read what is mapped of a tenant, and keep it in its file; one worker does, for all."""
+        async with self._one_reading:
+            lock = await asyncio.to_thread(self._files.reading, tenant_id)
+            if lock is None:
+                return
+            try:
+                known: dict[bytes, bytes] = {}
+                corpus = await read_ahead(lambda: self._present(tenant_id), known)
+                if corpus is not None and known:
+                    await self._keep(tenant_id, corpus, known)
+            except (CopilotError, OSError) as error:
+                LOG.warning("a corpus stays unread: %s", type(error).__name__)
+            finally:
+                lock.close()
+
+    def _present(self, tenant_id: TenantId) -> HotCorpus | None:
+        held = self._hot.get(tenant_id)
+        return held.corpus if held else None
+
+    async def _keep(self, tenant_id: TenantId, corpus: HotCorpus, known: Known) -> None:
+        """Write the file of a corpus anew with its readings, if it still is the present one."""
+        lock = await asyncio.to_thread(self._files.building, tenant_id)
+        if lock is None:  # a newer one is being built: it is read again
+            return
+        try:
+            held = self._hot.get(tenant_id)
+            if held is None or held.corpus is not corpus:
+                return
+            if self._files.identity(tenant_id, held.version) != held.identity:
+                return
+            arrays = await asyncio.to_thread(with_readings, corpus, known)
+            if not await self._write(tenant_id, held.version, held.stamp, arrays):
+                self._full.add(tenant_id)
+            await self._map(tenant_id, Deadline.after(_LOAD_SECONDS))
+        finally:
+            lock.close()
 
     async def _sweep(self) -> None:
         """Let go of what has lost its file: its room on the disk is free only then."""

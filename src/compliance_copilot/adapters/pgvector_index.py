@@ -14,6 +14,7 @@ from compliance_copilot.core.errors import RetrievalUnavailable, StoreUnavailabl
 from compliance_copilot.core.vocabulary import Chunk, TenantId
 from compliance_copilot.rag.contenders import Place
 from compliance_copilot.rag.ports import HybridQuery, RankedLists
+from compliance_copilot.rag.reading import Reading
 from compliance_copilot.rag.scoring import (
     MARGIN,
     SPARE_CHUNKS,
@@ -132,6 +133,7 @@ def _weights(rows: Sequence[Row], terms: Sequence[int]) -> NDArray[np.float32]:
 def chunk_of(row: Row) -> Chunk:
     """Return the chunk in a row of `search_chunks` or `load_corpus`."""
     headings = tuple(row["headings"])
+    section = headings[-1] if headings else None
     return Chunk(
         id=row["id"],
         document_id=row["document_id"],
@@ -141,8 +143,9 @@ def chunk_of(row: Row) -> Chunk:
         end=row["end_offset"],
         text=row["text"],
         title=row["title"],
-        section=headings[-1] if headings else None,
+        section=section,
         page=row["page"],
         metadata=orjson.loads(row["metadata"]),
         headings=headings,
+        reading=Reading(row["text"], row["title"], section, headings),
     )

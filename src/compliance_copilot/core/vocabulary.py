@@ -196,6 +196,7 @@ class Chunk:
     page: int | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     headings: tuple[str, ...] = ()
+    reading: object = field(default=None, compare=False, repr=False)  # see `rag/reading.py`
 
 
 @dataclass(frozen=True, slots=True)

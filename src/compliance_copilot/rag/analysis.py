@@ -36,6 +36,10 @@ _STEMMERS = {
     "it": "italian",
     "nl": "dutch",
 }
+_LANGUAGES_OF = {
+    word: tuple(language for language, words in STOP_WORDS.items() if word in words)
+    for word in frozenset[str]().union(*STOP_WORDS.values())
+}
 _ELISION = frozenset({"fr", "it"})
 _CACHE_ENTRIES = 200_000
 _PAIR_FACTOR = 1_000_003
@@ -142,11 +146,10 @@ def detect_language(text: str, default: str = DEFAULT_LANGUAGE) -> str:
 
     Deterministic; a draw or no function word at all gives `default`.
     """
-    words = Counter(_WORD.findall(text[: _DETECTION_WORDS * 8].lower())[:_DETECTION_WORDS])
-    seen = {
-        language: sum(n for word, n in words.items() if word in stop_words)
-        for language, stop_words in STOP_WORDS.items()
-    }
+    seen = dict.fromkeys(STOP_WORDS, 0)
+    for word in _WORD.findall(text[: _DETECTION_WORDS * 8].lower())[:_DETECTION_WORDS]:
+        for language in _LANGUAGES_OF.get(word, ()):
+            seen[language] += 1
     best = max(seen.values())
     leaders = [language for language, count in seen.items() if count == best]
     return leaders[0] if len(leaders) == 1 else default

@@ -5,10 +5,10 @@ Pure; must not enter: questions, scores, providers.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
-from compliance_copilot.rag.sentences import Kind, Span, spans
+from compliance_copilot.rag.sentences import Kind, Span
 
 MAX_ITEMS = 8
 MAX_CHARACTERS = 600
@@ -29,38 +29,34 @@ class Form(StrEnum):
     ROW = "row"
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A possible sentence of an answer: verbatim stretches of one source.
+class Candidate(NamedTuple):
+    """A possible sentence of an answer: verbatim stretches of one text, by their numbers in it.
 
-    `headings` and `before` are stretches that say what it is about.
+    `headings` and `before` are stretches that say what it is about. `shapes`: which answers it
+    looks like (`questions.shapes_of`); `poor`: a question or a list of codes, which tells little.
     """
 
-    source: int
     form: Form
-    spans: tuple[tuple[int, int], ...]
-    headings: tuple[tuple[int, int], ...] = ()
-    before: tuple[tuple[int, int], ...] = ()
+    parts: Sequence[int]
+    headings: Sequence[int] = ()
+    before: Sequence[int] = ()
+    shapes: int = 0
+    poor: bool = False
 
     @property
-    def start(self) -> int:
-        """Return where its own part begins (after a lead-in or a header row)."""
-        return self.spans[0 if self.form is Form.LIST else -1][0]
-
-    def raw(self, text: str) -> str:
-        """Return its stretches as they stand in the source, one to a line."""
-        return "\n".join(text[start:end] for start, end in self.spans)
+    def own(self) -> int:
+        """Return the part where its own words begin (after a lead-in or a header row)."""
+        return self.parts[0 if self.form == Form.LIST else -1]
 
 
-def candidates(text: str, source: int) -> list[Candidate]:
-    """Return what can be cited from the text of a source, in order."""
-    parts = spans(text)
+def candidates(text: str, parts: Sequence[Span]) -> list[Candidate]:
+    """Return what can be cited from a text that has these parts, in order."""
     found: list[Candidate] = []
-    headings: tuple[tuple[int, int], ...] = ()
+    headings: tuple[int, ...] = ()
     lead: int | None = None
     for n, part in enumerate(parts):
         if part.kind is Kind.HEADING:
-            headings = (*headings[-1:], (part.start, part.end))
+            headings = (*headings[-1:], n)
             lead = None
         elif part.kind is Kind.PROSE:
             lead = n if text[part.end - 1] == ":" and _leads(parts, n) else None
@@ -68,31 +64,29 @@ def candidates(text: str, source: int) -> list[Candidate]:
         if made is not None:
             form, drawn = made
             before = _before(parts, n) if form in (Form.PLAIN, Form.LIST) else ()
-            found.append(Candidate(source, form, drawn, headings, before))
+            found.append(Candidate(form, drawn, headings, before))
     return found
 
 
-def shown(candidate: Candidate, text: str) -> str:
-    """Return a candidate of this text as one sentence for a reader; no word is added.
+def shown(form: Form, stretches: Sequence[str]) -> str:
+    """Return the stretches of a candidate as one sentence for a reader; no word is added.
 
     A list follows its lead-in, parted by semicolons; a row is told by its header:
     `Record: Invoice; Retention: 10 years.`
     """
-    stretches = [text[start:end] for start, end in candidate.spans]
-    if candidate.form is Form.ROW:
+    if form == Form.ROW:
         return _ended(_told_row(stretches))
     words = [readable(stretch) for stretch in stretches]
-    if candidate.form is Form.PLAIN:
+    if form == Form.PLAIN:
         return _ended(words[0])
     return _ended(f"{words[0]} {'; '.join(word.rstrip('.;,') for word in words[1:])}")
 
 
-_Made = tuple[Form, tuple[tuple[int, int], ...]]
+_Made = tuple[Form, tuple[int, ...]]
 
 
 def _candidate(text: str, parts: Sequence[Span], n: int, lead: int | None) -> _Made | None:
     part = parts[n]
-    own = (part.start, part.end)
     if part.kind in (Kind.HEADING, Kind.CODE):
         return None
     if part.kind is Kind.ROW:
@@ -100,11 +94,11 @@ def _candidate(text: str, parts: Sequence[Span], n: int, lead: int | None) -> _M
     if lead == n:
         return _list(parts, n)
     if part.kind is Kind.ITEM and lead is not None and not _whole(text, part):
-        return Form.LED, ((parts[lead].start, parts[lead].end), own)
+        return Form.LED, (lead, n)
     words = text[part.start : part.end]
     if words.count(" ") + words.count("\n") < _MIN_WORDS - 1 or words.endswith(":"):
         return None
-    return Form.PLAIN, (own,)
+    return Form.PLAIN, (n,)
 
 
 def _row(text: str, parts: Sequence[Span], n: int) -> _Made | None:
@@ -113,10 +107,9 @@ def _row(text: str, parts: Sequence[Span], n: int) -> _Made | None:
         first -= 1
     if first == n:
         return None
-    row = (parts[n].start, parts[n].end)
-    header = (parts[first].start, parts[first].end)
-    same = len(_cells(text[slice(*row)])) == len(_cells(text[slice(*header)]))
-    return Form.ROW, ((header, row) if same else (row,))
+    row, header = parts[n], parts[first]
+    same = len(_cells(text[row.start : row.end])) == len(_cells(text[header.start : header.end]))
+    return Form.ROW, ((first, n) if same else (n,))
 
 
 def _told_row(rows: Sequence[str]) -> str:
@@ -131,7 +124,7 @@ def _list(parts: Sequence[Span], n: int) -> _Made | None:
     items = _items(parts, n)
     if len(items) > MAX_ITEMS or sum(part.end - part.start for part in items) > MAX_CHARACTERS:
         return None
-    return Form.LIST, tuple((part.start, part.end) for part in (parts[n], *items))
+    return Form.LIST, tuple(range(n, n + 1 + len(items)))
 
 
 def _items(parts: Sequence[Span], n: int) -> list[Span]:
@@ -153,10 +146,8 @@ def _whole(text: str, part: Span) -> bool:
     return words.endswith(".") and not words[0].islower() and words.count(" ") >= _MIN_WORDS
 
 
-def _before(parts: Sequence[Span], n: int) -> tuple[tuple[int, int], ...]:
-    if n == 0 or parts[n - 1].kind not in (Kind.PROSE, Kind.ITEM):
-        return ()
-    return ((parts[n - 1].start, parts[n - 1].end),)
+def _before(parts: Sequence[Span], n: int) -> tuple[int, ...]:
+    return (n - 1,) if n > 0 and parts[n - 1].kind in (Kind.PROSE, Kind.ITEM) else ()
 
 
 def _cells(row: str) -> list[str]:

@@ -11,11 +11,13 @@ from enum import StrEnum
 from itertools import pairwise
 
 from compliance_copilot.core.vocabulary import Chunk, DraftSentence, Quote, ScoredChunk
-from compliance_copilot.rag.analysis import detect_language, is_bigram, term_strings
+from compliance_copilot.rag.analysis import detect_language
 from compliance_copilot.rag.claims import Claims, Quantity, claims, negations
-from compliance_copilot.rag.hostile import names_address, safe_text, trusted_passage
+from compliance_copilot.rag.hostile import names_address, safe_text
 from compliance_copilot.rag.matching import find
-from compliance_copilot.rag.sentences import Kind, spans
+from compliance_copilot.rag.reading import reading_of
+from compliance_copilot.rag.sentences import Kind
+from compliance_copilot.rag.statements import content
 
 
 class Reason(StrEnum):
@@ -71,7 +73,6 @@ a little more than a quote does."""
 _MARKER = re.compile(r"\s*\[(\d{1,3}(?:\s*[,;]\s*\d{1,3})*)\]")
 _SPACE = re.compile(r"\s+")
 _WORD = re.compile(r"\w+")
-_ALIKE = 6
 _MODAL_STEMS = frozenset({"allow", "permit", "requir", "erlaub", "gestat", "zuläss", "erford"})
 
 
@@ -131,7 +132,8 @@ def _best_span(said: str, source: int, sources: Sequence[ScoredChunk]) -> Checke
     text = sources[source].chunk.text
     language = detect_language(text)
     wanted = content(said, language)
-    parts = [part for part in spans(text) if part.kind is not Kind.HEADING]
+    read = reading_of(sources[source].chunk).sentences
+    parts = [part for part in read.parts if part.kind != Kind.HEADING]
     ones = [(part.start, part.end) for part in parts]
     twos = [(a.start, b.end) for a, b in pairwise(parts)]
     best, best_share = None, MIN_SPAN_SHARE
@@ -176,16 +178,7 @@ def _unsupported(
 
 def _trusted(quote: CheckedQuote, chunk: Chunk) -> bool:
     """Tell whether a quote stands where the document speaks to people, not to a model."""
-    return trusted_passage(chunk.text, quote.start - chunk.start, quote.end - chunk.start)
-
-
-def content(text: str, language: str) -> frozenset[str]:
-    """Return the stems of a text without function words, cut to forgive inflection inside.
-
-    `weitergeben` and `weitergegeben` begin alike; six letters tell most words apart.
-    """
-    found = term_strings(text, language).items()
-    return frozenset(stem[:_ALIKE] for id_, stem in found if not is_bigram(id_))
+    return reading_of(chunk).trusted(quote.start - chunk.start, quote.end - chunk.start)
 
 
 def shared(wanted: frozenset[str], given: frozenset[str]) -> float:

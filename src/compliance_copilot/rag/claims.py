@@ -1,11 +1,14 @@
 """What a sentence commits itself to: numbers, dates, negation, modality, bounds, names.
 
-English and German. Pure; must not enter: sources, answers, providers.
+English and German. Patterns are in small letters, for lowered texts: one that ignores case is slow,
+and takes letters for others (a long s for an s). Pure; must not enter: sources, answers, providers.
 """
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from compliance_copilot.rag.matching import folded
 
 _MONTHS = {
     name: number
@@ -37,14 +40,12 @@ _DATES = (
     re.compile(r"\b(?P<d>\d{1,2})/(?P<m>\d{1,2})/(?P<y>\d{4})\b"),
     re.compile(
         rf"\b(?P<d>\d{{1,2}})(?:st|nd|rd|th|\.)?\s+(?:of\s+)?(?P<m>{_MONTH})\b\.?"
-        r"(?:,?\s+(?P<y>\d{4}))?",
-        re.I,
+        r"(?:,?\s+(?P<y>\d{4}))?"
     ),
     re.compile(
-        rf"\b(?P<m>{_MONTH})\.?\s+(?P<d>\d{{1,2}})(?:st|nd|rd|th)?\b(?!\d)(?:,?\s+(?P<y>\d{{4}}))?",
-        re.I,
+        rf"\b(?P<m>{_MONTH})\.?\s+(?P<d>\d{{1,2}})(?:st|nd|rd|th)?\b(?!\d)(?:,?\s+(?P<y>\d{{4}}))?"
     ),
-    re.compile(rf"\b(?P<m>{_MONTH})\.?\s+(?P<d>)(?P<y>\d{{4}})\b", re.I),
+    re.compile(rf"\b(?P<m>{_MONTH})\.?\s+(?P<d>)(?P<y>\d{{4}})\b"),
 )
 
 _WORDS_EN = """
@@ -71,13 +72,11 @@ _JOINED = re.compile(
     rf"\b(?:(?P<t>{'|'.join(_TENS_EN.split())}|twenty)[- ](?P<o>{'|'.join(_ONES)})"
     rf"|(?P<a>{'|'.join(_ONES)})und(?P<b>zwanzig|{'|'.join(_TENS_DE.split())}))\b"
     r"|\b(?P<one>one|eine[rmn]?)(?=[\s-]+(?:\w+[\s-]+)?"
-    r"(?:second|minute|hour|day|week|month|quarter|year|sekunde|stunde|tag|woche|monat|jahr))",
-    re.I,
+    r"(?:second|minute|hour|day|week|month|quarter|year|sekunde|stunde|tag|woche|monat|jahr))"
 )
 _NUMBER = re.compile(
     rf"(?<![\w])(?P<n>\d+(?:[.,'’\u00a0\u202f]\d+)*)(?:st|nd|rd|th)?(?![\d])"
-    rf"|(?<=[A-Za-z])[-]?(?P<i>\d+(?:\.\d+)*)|\b(?P<w>{'|'.join(_NUMERALS)})\b",
-    re.I,
+    rf"|(?<=[a-z])[-]?(?P<i>\d+(?:\.\d+)*)|\b(?P<w>{'|'.join(_NUMERALS)})\b"
 )
 _UNIT_NAMES = """
 second seconds sekunde sekunden sec s
@@ -105,13 +104,11 @@ _COMPOUNDS = {"arbeitstag": "working", "werktag": "working", "kalendertag": "cal
 # "No later than" bounds; it denies nothing.
 _BOUND = re.compile(
     r"\b(?:no|not|nicht)\s+(?:later|longer|more|less|fewer|sooner|earlier|später|länger|mehr|weniger"
-    r"|früher)\s+(?:than|als)\b|\bnot only\b|\bnicht nur\b",
-    re.I,
+    r"|früher)\s+(?:than|als)\b|\bnot only\b|\bnicht nur\b"
 )
 _NEGATION = re.compile(
     r"\b(?:not|no|never|neither|nor|none|cannot|without|nobody|nothing|\w+n['’]t|nicht|kein\w*"
-    r"|nie|niemals|niemand|nichts|ohne|weder)\b",
-    re.I,
+    r"|nie|niemals|niemand|nichts|ohne|weder)\b"
 )
 _PROHIBITION = (
     r"(?:prohibit(?:ed|s)?|forbidden|forbids?|disallowed|not (?:be )?(?:allowed|permitted)"
@@ -211,19 +208,20 @@ class Claims:
 def claims(text: str) -> Claims:
     """Return the numbers, dates, negation, modality, steps of scales and names of a text."""
     dates, rest = _without_dates(text)
+    lower = text.lower()
     return Claims(
         quantities=frozenset(_quantities(rest)),
         dates=dates,
-        negated=bool(_NEGATION.search(_BOUND.sub(" ", text))),
+        negated=bool(_NEGATION.search(_BOUND.sub(" ", lower))),
         modals=_modals(rest.lower()),
-        steps=frozenset(_STEPS[w] for w in _WORD.findall(text.lower()) if w in _STEPS),
+        steps=frozenset(_STEPS[w] for w in _WORD.findall(lower) if w in _STEPS),
         names=frozenset(_ACRONYM.findall(text)) | frozenset(_NAME.findall(text)),
     )
 
 
 def negations(text: str) -> list[tuple[str, str]]:
     """Return, for each negation, a few words before it and after it in its clause."""
-    text = _BOUND.sub(" ", text)
+    text = _BOUND.sub(" ", text.lower())
     found = []
     for match in _NEGATION.finditer(text):
         before = _CLAUSE.split(text[: match.start()])[-1].split()[-3:]
@@ -246,31 +244,34 @@ def _without_dates(text: str) -> tuple[frozenset[Date], str]:
     # Most sentences have no date, and the patterns with names of months are slow to say so.
     if not _DIGIT.search(text):
         return frozenset(), text
-    lower = text.casefold()
+    lower = folded(text)
     patterns = _DATES if any(month in lower for month in _MONTH_BEGINS) else _DATES[:3]
     for pattern in patterns:
-        for match in pattern.finditer(text):
-            month = match["m"].lower()
-            number = _MONTHS.get(month) or int(month)
+        for match in pattern.finditer(lower):
+            number = _MONTHS.get(match["m"]) or int(match["m"])
             year, day = match["y"], match["d"]
             dates.add((int(year) if year else None, number, int(day) if day else None))
-            text = text[: match.start()] + "\x00" * len(match.group()) + text[match.end() :]
+            text, lower = _blanked(text, match), _blanked(lower, match)
     return frozenset(dates), text.replace("\x00", " ")
+
+
+def _blanked(text: str, match: re.Match[str]) -> str:
+    return text[: match.start()] + "\x00" * len(match.group()) + text[match.end() :]
 
 
 def _in_digits(match: re.Match[str]) -> str:
     """Return `31` for `thirty-one` and `einunddreißig`, `1` for the `one` of `one day`."""
     if match["one"]:
         return "1"
-    tens, ones = (match["t"] or match["b"]).lower(), (match["o"] or match["a"]).lower()
-    return str(int(_NUMERALS[tens]) + _ONES[ones])
+    return str(int(_NUMERALS[match["t"] or match["b"]]) + _ONES[match["o"] or match["a"]])
 
 
 def _quantities(text: str) -> Iterable[Quantity]:
-    text = _JOINED.sub(_in_digits, text)
-    for match in _NUMBER.finditer(text):
+    for match in reversed(list(_JOINED.finditer(folded(text)))):
+        text = text[: match.start()] + _in_digits(match) + text[match.end() :]
+    for match in _NUMBER.finditer(folded(text)):
         word = match["w"]
-        value = _NUMERALS[word.lower()] if word else _value(match["n"] or match["i"])
+        value = _NUMERALS[word] if word else _value(match["n"] or match["i"])
         yield Quantity(value, *_unit(text, match))
 
 

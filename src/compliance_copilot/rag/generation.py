@@ -29,6 +29,7 @@ from compliance_copilot.rag.breaker import Breakers, State
 from compliance_copilot.rag.citations import check
 from compliance_copilot.rag.links import Links
 from compliance_copilot.rag.ports import GenerationRequest
+from compliance_copilot.rag.reading import reading_of
 from compliance_copilot.rag.resilience import Finished, Resilient, Tried
 from compliance_copilot.rag.spans import count_answer
 from compliance_copilot.telemetry.tracing import span
@@ -148,6 +149,8 @@ class Answerer:
         unsupported = sentences - len(asked.composition.supported)
         fallback = self._fallback(asked.config, link, tried)
         count_answer(sentences, unsupported, fallback)
+        for source in asked.sources:  # a reply may be kept; what was read for it is not
+            reading_of(source.chunk).let_go()
         return Answered(answer, link, fallback, unsupported)
 
     async def _drafted(

@@ -55,17 +55,23 @@ def _stripped(text: str) -> str:
 
 
 def trusted_passage(text: str, start: int, end: int) -> bool:
-    """Tell whether the paragraph around a stretch speaks to people.
+    """Tell whether the paragraph around a stretch speaks to people."""
+    return not is_suspicious(passage(text, *passage_bounds(text, start, end)))
 
-    With it counts the paragraph before when it announces something ("reply with:").
-    """
+
+def passage_bounds(text: str, start: int, end: int) -> tuple[int, int]:
+    """Return where the paragraph around a stretch begins and stops."""
     begin = max(text.rfind("\n\n", 0, start), text.rfind("\n\r\n", 0, start)) + 1
     stop = _BLANK.search(text, end)
-    passage = text[begin : stop.start() if stop else len(text)]
+    return begin, stop.start() if stop else len(text)
+
+
+def passage(text: str, begin: int, stop: int) -> str:
+    """Return a paragraph, with the one before when it announces something ("reply with:")."""
     before = text[:begin].rstrip()
     if before.endswith((":", '"', "“", "„")):
-        passage = f"{before[-_BEFORE:]}\n{passage}"
-    return not is_suspicious(passage)
+        return f"{before[-_BEFORE:]}\n{text[begin:stop]}"
+    return text[begin:stop]
 
 
 def _urls(texts: Iterable[str]) -> frozenset[str]:

@@ -54,7 +54,7 @@ def _find(norm: str, part: str, place: int) -> Span | None:
             continue
         at = norm.find(wanted, place)
         if at < 0:
-            at = _folded(norm).find(_folded(wanted), place)
+            at = folded(norm).find(folded(wanted), place)
         if at >= 0:
             return at, at + len(wanted)
     return None
@@ -87,7 +87,7 @@ def _plain(character: str) -> str:
     return known if known is not None else unicodedata.normalize("NFKC", character)
 
 
-def _folded(text: str) -> str:
+def folded(text: str) -> str:
     """Return lower case of the same length, so that offsets stay."""
     lower = text.lower()
     return lower if len(lower) == len(text) else "".join(_lower(character) for character in text)

@@ -72,7 +72,7 @@ _EVENT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class _Evidence:
     """What a fitting answer shows. A pattern in small letters on a lowered text takes a tenth of
     the time of one that ignores case.
     """
@@ -80,18 +80,14 @@ class Evidence:
     pattern: re.Pattern[str]
     lowered: bool = True
 
-    def shown_by(self, text: str) -> bool:
-        """Tell whether a text shows it."""
-        return bool(self.pattern.search(text.lower() if self.lowered else text))
 
-
-_EVIDENCE: Mapping[Asks, Evidence] = {
-    Asks.DURATION: Evidence(re.compile(_PERIOD)),
-    Asks.MOMENT: Evidence(re.compile(f"{_PERIOD}|{_DATE}|{_EVENT}")),
-    Asks.QUANTITY: Evidence(
+_EVIDENCE: Mapping[Asks, _Evidence] = {
+    Asks.DURATION: _Evidence(re.compile(_PERIOD)),
+    Asks.MOMENT: _Evidence(re.compile(f"{_PERIOD}|{_DATE}|{_EVENT}")),
+    Asks.QUANTITY: _Evidence(
         re.compile(r"\d|\b(?:two|three|four|five|six|zwei|drei|vier|fünf|sechs)\b")
     ),
-    Asks.PERSON: Evidence(
+    Asks.PERSON: _Evidence(
         re.compile(
             r"\b(?:officer|manager|management|owner|team|committee|department|board|personnel|staff"
             r"|supervisor|employees?|contractors?|users?|person|everyone|director|lead|head|desk"
@@ -99,18 +95,31 @@ _EVIDENCE: Mapping[Asks, Evidence] = {
             r"|\w*beauftragte\w*|\w*leit(?:ung|er)\w*|\w*abteilung|beschäftigte\w*|mitarbeite\w+|vorstand|geschäftsführung|verantwortlich\w*)\b"
         )
     ),
-    Asks.RULE: Evidence(
+    Asks.RULE: _Evidence(
         re.compile(
             r"\b(?:must|may|shall|should|cannot|can|only|never|not|required|prohibited|permitted|allowed"
             r"|forbidden|muss|müssen|darf|dürfen|kann|können|nicht|kein\w*|nur|verboten|untersagt|erlaubt"
             r"|zulässig|verpflichtet)\b"
         )
     ),
-    Asks.MEANING: Evidence(
+    Asks.MEANING: _Evidence(
         re.compile(r"\b(?:means?|is an?|are|refers? to|defines?|is the|bedeutet|bezeichnet|ist)\b"),
         lowered=False,
     ),
 }
+
+_BITS = {asks: 1 << place for place, asks in enumerate(_EVIDENCE)}
+
+
+def shapes_of(text: str) -> int:
+    """Return which answers a text looks like: the bits of all questions that it would fit."""
+    lower = text.lower()
+    shapes = 0
+    for asks, evidence in _EVIDENCE.items():
+        if evidence.pattern.search(lower if evidence.lowered else text):
+            shapes |= _BITS[asks]
+    return shapes
+
 
 # Words that make the question a question, or say nothing about its subject: a tenth of a word.
 _FRAMING = """
@@ -174,7 +183,8 @@ class Question:
     """A question taken apart.
 
     `weights`: how much each content word counts before rarity; `forms`: every stem that stands for
-    a content word, with the word and the credit it earns; `evidence`: what a fitting answer shows.
+    a content word, with the word and the credit it earns; `shape`: the bit of a fitting answer,
+    0 when any fits.
     """
 
     text: str
@@ -182,7 +192,7 @@ class Question:
     asks: Asks
     weights: Mapping[str, float]
     forms: Mapping[str, tuple[str, float]]
-    evidence: Evidence | None
+    shape: int
 
 
 def parse(text: str) -> Question:
@@ -198,7 +208,7 @@ def parse(text: str) -> Question:
             forms[stem] = (stem, 1.0)
             for relative in _RELATED_STEMS.get(stem, ()):
                 forms.setdefault(relative, (stem, _RELATED))
-    return Question(text, language, asks, weights, forms, _EVIDENCE.get(asks))
+    return Question(text, language, asks, weights, forms, _BITS.get(asks, 0))
 
 
 def stems(word: str, language: str) -> list[str]:

@@ -6,15 +6,16 @@ Pure; must not enter: providers, prompts, storage.
 
 import math
 import re
-from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from compliance_copilot.core.vocabulary import DraftSentence, Quote, ScoredChunk
 from compliance_copilot.rag import questions
-from compliance_copilot.rag.candidates import Candidate, Form, candidates, shown
+from compliance_copilot.rag.candidates import Candidate, Form, shown
 from compliance_copilot.rag.questions import Asks, Question
+from compliance_copilot.rag.reading import reading_of
 
 SentenceScorer = Callable[[str, Sequence[str]], Sequence[float]]
 """Similarity of a question to each sentence, -1..1: the default embedder can lend itself."""
@@ -58,20 +59,28 @@ _COMPOUND = 0.6
 _DENSE_CANDIDATES = 12
 _LONG = 420
 _WORD = re.compile(r"[^\W_]+")
-_CODE = re.compile(r"\b(?:[A-Z]{1,5}[. ]?\d|\d+\.\d+\.\d)")
 _HOPELESS = 0.3
 _FEW, _SOME, _MANY = 2, 4, 10
+_NOTHING = ("", 0.0)
 _TYPED = frozenset({Asks.DURATION, Asks.QUANTITY})
 
 
 @dataclass(slots=True)
 class _Scored:
+    source: int
     candidate: Candidate
-    text: str
+    start: int
+    """Where its own words begin in the text of the source."""
+    stretches: Sequence[str]
     credits: dict[str, float]
     coverage: float = 0.0
     fits: bool = False
     score: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """Return its stretches as they stand in the source, one to a line."""
+        return "\n".join(self.stretches)
 
 
 def select(
@@ -95,7 +104,7 @@ def select(
     asked = min_evidence / DEFAULT_MIN_EVIDENCE
     best = [item for item in scored if _answers(question, item, sources, asked)]
     chosen = _distinct(sorted(best, key=_order), max_sentences)
-    return [_draft(item.candidate, sources) for item in _in_document_order(chosen, sources)]
+    return [_draft(item) for item in _in_document_order(chosen, sources)]
 
 
 def _scored(question: Question, sources: Sequence[ScoredChunk]) -> list[_Scored]:
@@ -103,23 +112,25 @@ def _scored(question: Question, sources: Sequence[ScoredChunk]) -> list[_Scored]
     seen: set[tuple[str, int, int]] = set()
     look_up = _LookUp(question)
     for index, source in enumerate(sources):
-        chunk = source.chunk
-        hits = look_up.hits(chunk.text)
-        lent = look_up.hits("\n".join((chunk.title, chunk.section or "", *chunk.headings)))
-        if not hits and not lent:
+        chunk, read = source.chunk, reading_of(source.chunk).sentences
+        met = look_up.met(read.words)
+        if not met:
             continue
-        titles = {term: credit * _TITLE for _, term, credit in lent}
-        for candidate in candidates(chunk.text, index):
-            place = (chunk.document_id, chunk.version, chunk.start + candidate.start)
+        titles = {met[n][0]: met[n][1] * _TITLE for n in read.heads if n in met}
+        hits = [[met[n] for n in part.words if n in met] for part in read.parts]
+        for candidate in read.candidates:
+            start = read.parts[candidate.own].start
+            place = (chunk.document_id, chunk.version, chunk.start + start)
             if place not in seen:
                 seen.add(place)
+                stretches = [chunk.text[slice(*read.parts[n][:2])] for n in candidate.parts]
                 earned = _credits(candidate, hits, titles)
-                found.append(_Scored(candidate, candidate.raw(chunk.text), earned))
+                found.append(_Scored(index, candidate, start, stretches, earned))
     return found
 
 
 class _LookUp:
-    """Finds the content words of one question in texts.
+    """Finds the content words of one question among the words of texts.
 
     Prefixes let through whatever a stem may come from, then the stems decide: most words of a
     text are met once and never stemmed, which would be most of the time of a request.
@@ -129,23 +140,16 @@ class _LookUp:
         self._question = question
         self._known: dict[str, tuple[str, float]] = {}
         self._prefixes = tuple(sorted({form[: max(3, len(form) - 2)] for form in question.forms}))
-        # To compile a pattern takes longer than to look at every word of the sources.
-        plain = all(prefix.isalnum() for prefix in self._prefixes)
-        anything = "|".join(map(re.escape, self._prefixes))
-        self._pattern = _WORD if plain else re.compile(rf"(?:{anything})[^\W_]*")
         self._languages = tuple(dict.fromkeys((question.language, "en")))
 
-    def hits(self, text: str) -> list[tuple[int, str, float]]:
-        """Return where content words stand: (offset, word of the question, credit), in order."""
-        found: list[tuple[int, str, float]] = []
-        lower = text.lower()
-        if len(lower) != len(text):  # a few letters change their length: offsets would move
-            lower = "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
-        for match in self._pattern.finditer(lower):
-            word = match.group()
-            term, credit = self._known.get(word) or self._credit(word)
-            if credit and not (match.start() and lower[match.start() - 1].isalnum()):
-                found.append((match.start(), term, credit))
+    def met(self, words: Sequence[str]) -> dict[int, tuple[str, float]]:
+        """Return which of the words stand for one of the question: its word and the credit."""
+        known = self._known
+        found: dict[int, tuple[str, float]] = {}
+        for number, word in enumerate(words):
+            earned = known.get(word) or self._credit(word)
+            if earned[1]:
+                found[number] = earned
         return found
 
     def _credit(self, word: str) -> tuple[str, float]:
@@ -153,7 +157,7 @@ class _LookUp:
         if word.startswith(self._prefixes):
             stems = [stem for lang in self._languages for stem in questions.stems(word, lang)]
         earned = [self._earned(stem) for stem in stems]
-        self._known[word] = max(earned, key=lambda entry: entry[1], default=("", 0.0))
+        self._known[word] = max(earned, key=itemgetter(1), default=_NOTHING)
         return self._known[word]
 
     def _earned(self, stem: str) -> tuple[str, float]:
@@ -163,21 +167,24 @@ class _LookUp:
         for term in self._question.weights:
             if len(term) >= 5 and stem.startswith(term):  # Passwort in Passwortlänge
                 return term, _COMPOUND
-        return "", 0.0
+        return _NOTHING
 
 
 def _credits(
-    candidate: Candidate, hits: Sequence[tuple[int, str, float]], titles: Mapping[str, float]
+    candidate: Candidate,
+    hits: Sequence[Sequence[tuple[str, float]]],
+    titles: Mapping[str, float],
 ) -> dict[str, float]:
     """Credit own words in full, those of headings, title and the sentence before in part."""
     earned = dict(titles)
-    ranges = [(start, end, 1.0) for start, end in candidate.spans]
-    ranges += [(start, end, _CONTEXT) for start, end in candidate.headings]
-    ranges += [(start, end, _BEFORE) for start, end in candidate.before]
-    for start, end, share in ranges:
-        for place in range(bisect_left(hits, (start,)), bisect_left(hits, (end,))):
-            _, term, credit = hits[place]
-            earned[term] = max(earned.get(term, 0.0), credit * share)
+    for parts, share in (
+        (candidate.parts, 1.0),
+        (candidate.headings, _CONTEXT),
+        (candidate.before, _BEFORE),
+    ):
+        for part in parts:
+            for term, credit in hits[part]:
+                earned[term] = max(earned.get(term, 0.0), credit * share)
     return earned
 
 
@@ -191,11 +198,11 @@ def _rank(
     whole = sum(weights.values())
     for item in scored:
         item.coverage = sum(weights[t] * c for t, c in item.credits.items()) / whole
-        strength = _strength(sources[item.candidate.source])
+        strength = _strength(sources[item.source])
         if item.coverage < _HOPELESS * (1.0 - strength):
             continue
-        item.fits = question.evidence is None or question.evidence.shown_by(item.text)
-        retrieved = _RETRIEVED * (sources[item.candidate.source].score + strength)
+        item.fits = not question.shape or bool(item.candidate.shapes & question.shape)
+        retrieved = _RETRIEVED * (sources[item.source].score + strength)
         item.score = item.coverage + retrieved + _shape(question, item)
     if scorer is not None:
         _add_similarity(question, scored, scorer)
@@ -216,12 +223,12 @@ def _weights(question: Question, scored: Sequence[_Scored]) -> Mapping[str, floa
 def _shape(question: Question, item: _Scored) -> float:
     """Return what the form of a sentence adds or takes: its fit, its length, a cut beginning."""
     text = item.text
-    shape = 0.25 if item.fits and question.evidence is not None else 0.0
+    shape = 0.25 if item.fits and question.shape else 0.0
     if len(text) > _LONG:
         shape -= min(0.3, (len(text) - _LONG) / 1500)
-    if text[:1].islower() and item.candidate.form is Form.PLAIN:
+    if text[:1].islower() and item.candidate.form == Form.PLAIN:
         shape -= 0.15
-    if text.endswith("?") or len(_CODE.findall(text)) > 2:
+    if item.candidate.poor:
         shape -= 0.3
     return shape
 
@@ -245,9 +252,9 @@ def _answers(
 ) -> bool:
     # Headings alone do not answer: the sentence brings a word of its own, or what was asked for.
     own = any(credit > _CONTEXT for credit in item.credits.values())
-    if not own and (question.evidence is None or not item.fits):
+    if not own and not (question.shape and item.fits):
         return False
-    relief = MOST_RELIEF * _strength(sources[item.candidate.source])
+    relief = MOST_RELIEF * _strength(sources[item.source])
     return item.coverage >= _needed(question, item) * (1.0 - relief) * asked
 
 
@@ -262,7 +269,7 @@ def _needed(question: Question, item: _Scored) -> float:
 
 
 def _order(item: _Scored) -> tuple[float, int, int]:
-    return -item.score, item.candidate.source, item.candidate.start
+    return -item.score, item.source, item.start
 
 
 def _distinct(ranked: Sequence[_Scored], most: int) -> list[_Scored]:
@@ -287,17 +294,16 @@ def _in_document_order(chosen: Sequence[_Scored], sources: Sequence[ScoredChunk]
     """Order by document (the best first), then by place in it."""
     first: dict[tuple[str, int], int] = {}
     for rank, item in enumerate(chosen):
-        chunk = sources[item.candidate.source].chunk
+        chunk = sources[item.source].chunk
         first.setdefault((chunk.document_id, chunk.version), rank)
 
     def place(item: _Scored) -> tuple[int, int]:
-        chunk = sources[item.candidate.source].chunk
-        return first[chunk.document_id, chunk.version], chunk.start + item.candidate.start
+        chunk = sources[item.source].chunk
+        return first[chunk.document_id, chunk.version], chunk.start + item.start
 
     return sorted(chosen, key=place)
 
 
-def _draft(candidate: Candidate, sources: Sequence[ScoredChunk]) -> DraftSentence:
-    text = sources[candidate.source].chunk.text
-    quotes = tuple(Quote(candidate.source, text[start:end]) for start, end in candidate.spans)
-    return DraftSentence(shown(candidate, text), quotes)
+def _draft(item: _Scored) -> DraftSentence:
+    quotes = tuple(Quote(item.source, stretch) for stretch in item.stretches)
+    return DraftSentence(shown(Form(item.candidate.form), item.stretches), quotes)

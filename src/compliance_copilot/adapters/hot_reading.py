@@ -1,0 +1,63 @@
+"""Reading what mapped corpora hold: in the background, in small steps, while questions are asked.
+
+A step is a few chunks in a thread, then a pause as long as the step took. A chunk's text never
+changes under its id, so what is known by id is carried over. Must not enter: files, the database.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compliance_copilot.adapters.hot_corpus import HotCorpus
+from compliance_copilot.adapters.hot_pack import reading_arrays
+from compliance_copilot.rag.reading import reading_of
+
+MOST_ROWS = 50_000
+"""Larger corpora are not read ahead: the reading would take minutes, and memory."""
+_STEP_ROWS = 16
+Known = Mapping[bytes, bytes]
+"""What is kept of reading chunks, by id."""
+
+
+async def read_ahead(
+    now: Callable[[], HotCorpus | None], known: dict[bytes, bytes]
+) -> HotCorpus | None:
+    """Read all chunks of the corpus that `now` gives, into `known`; return that corpus.
+
+    When it gives another meanwhile, what both hold is read once. None when it gives none any more.
+    """
+    while (corpus := now()) is not None and (rows := unread(corpus, known)):
+        for at in range(0, len(rows), _STEP_ROWS):
+            began = time.perf_counter()
+            known.update(await asyncio.to_thread(_read, corpus, rows[at : at + _STEP_ROWS]))
+            await asyncio.sleep(time.perf_counter() - began)
+            if now() is not corpus:
+                break
+    return corpus
+
+
+def unread(corpus: HotCorpus, known: Known) -> list[int]:
+    """Return the rows of chunks that nobody has read, neither in the file nor in `known`."""
+    ids, rows = corpus.raw_ids, list(range(corpus.rows))
+    if corpus.is_read_by_these_rules:
+        rows = np.flatnonzero(np.diff(corpus.arrays["reading_spans"]) == 0).tolist()
+    return [row for row in rows if ids[row] not in known]
+
+
+def readings(corpus: HotCorpus) -> dict[bytes, bytes]:
+    """Return all that is kept in the file, by the chunk's id."""
+    return {i: kept for row, i in enumerate(corpus.raw_ids) if (kept := corpus.kept(row))}
+
+
+def with_readings(corpus: HotCorpus, known: Known) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a corpus with these readings beside those that are kept."""
+    kept = [known.get(i) or corpus.kept(row) for row, i in enumerate(corpus.raw_ids)]
+    return {**corpus.arrays, **reading_arrays(kept)}
+
+
+def _read(corpus: HotCorpus, rows: Sequence[int]) -> dict[bytes, bytes]:
+    return {corpus.raw_ids[row]: reading_of(corpus.chunk(row)).record for row in rows}
