@@ -24,6 +24,8 @@ from tests.standins.model import answer
 
 SECRETS = ("authorization", "x-api-key", "api-key")
 STATUSES = {"400": 400, "401": 401, "429": 429, "500": 500, "503": 503, "529": 529}
+LISTS = ("/v1/models",)
+"""What is there: asked for to see whether a key is taken."""
 REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found"}
 
 
@@ -133,6 +135,8 @@ class Provider:
             return 400, None
         if fault.mode in ("blackhole", "headers", "garbage"):
             return 200, None
+        if request.path in LISTS:
+            return 200, {"data": []}
         if request.path == "/v1/embeddings":
             return 200, wire.embeddings_body(request.body)
         if request.path in ("/v1/chat/completions", "/v1/messages"):
@@ -175,7 +179,7 @@ class Provider:
         self, request: Request, fault: Fault, request_id: str, status: int, reply: object
     ) -> None:
         self.calls += 1
-        charged = status == 200 and reply is not None
+        charged = status == 200 and reply is not None and request.path not in LISTS
         usage = _usage(reply) if charged else (0, 0)
         line = {
             "at": time.time(),

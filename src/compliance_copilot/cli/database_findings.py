@@ -38,6 +38,10 @@ async def look_at_database(settings: "Settings") -> list[Finding]:
     async def look(addresses: Addresses) -> list[Finding]:
         owner = addresses.owner if settings.database_url is None else None
         present, head = await migrations.present(owner or addresses.serving), migrations.head()
+        lacking = await migrations.lacks_vector(addresses.owner or addresses.serving)
+        if present is None and lacking:
+            fix = "Run CREATE EXTENSION vector there as a superuser, then `migrate`."
+            return [failed("pgvector", f"{where} has none, and this role may not add it", fix)]
         if present is None:
             fix = "Run `compliance-copilot migrate` (`serve` does it too)."
             return [warned("schema", f"{where} has none yet", fix)]

@@ -7,7 +7,6 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +15,7 @@ import typer
 from compliance_copilot.cli.findings import Finding, failed, passed, warned
 from compliance_copilot.cli.output import Json, console, show_json
 from compliance_copilot.cli.serve import base_url
-from compliance_copilot.core.clock import utc_now
 from compliance_copilot.core.errors import SetupError
-from compliance_copilot.core.vocabulary import Operation
 
 if TYPE_CHECKING:
     from compliance_copilot.settings import Settings
@@ -26,11 +23,12 @@ if TYPE_CHECKING:
 _OLDEST_PYTHON = (3, 11)
 _LEAST_FREE_BYTES = 200 * 2**20
 _LITTLE_FREE_BYTES = 2 * 2**30
-_OLD_PRICES_DAYS = 120
-_HELP = """Check Python, disk, database, providers, prices and port; say what to do.
+_PROBE_BYTES = 2**20
+_HELP = """Check Python, disk, keys, database, providers, prices and port; say what to do.
 
-Ends with 1 when a check fails. Keys are never shown. Nothing is changed, except that the embedded
-server is started for the look when it does not run.
+Ends with 1 when a check fails. Keys are never shown; a provider is asked for its list of models,
+which costs nothing. Nothing is changed, except that the embedded server is started for the look
+when it does not run.
 
 Examples: compliance-copilot doctor · compliance-copilot doctor --json
 """
@@ -75,11 +73,13 @@ def _look() -> Iterator[Finding]:
     yield _settings(settings)
     yield _disk(settings)
     yield _data_dir(settings)
+    yield _signing_key(settings)
     from compliance_copilot.cli.database_findings import look_at_database
+    from compliance_copilot.cli.provider_findings import look_at_prices, look_at_providers
 
     yield from asyncio.run(look_at_database(settings))
-    yield from _providers(settings)
-    yield from _prices(settings)
+    yield from look_at_providers(settings)
+    yield from look_at_prices(settings)
     yield _port(settings)
 
 
@@ -116,61 +116,29 @@ def _disk(settings: "Settings") -> Finding:
 def _data_dir(settings: "Settings") -> Finding:
     place = _existing(settings.data_dir)
     try:
-        with tempfile.TemporaryFile(dir=place):
+        with tempfile.TemporaryFile(dir=place) as probe:
+            probe.write(bytes(_PROBE_BYTES))
+            probe.flush()
             return passed("DATA_DIR", f"{settings.data_dir} can be written")
     except OSError as error:
         detail = f"{settings.data_dir} cannot be written ({error.strerror})"
-        return failed("DATA_DIR", detail, "Give it to this user, or set DATA_DIR to another one.")
+        fix = "Give it to this user and make room, or set DATA_DIR to another one."
+        return failed("DATA_DIR", detail, fix)
 
 
-def _providers(settings: "Settings") -> Iterator[Finding]:
-    from compliance_copilot.readiness import KEYS, missing_reason, unused_key
+def _signing_key(settings: "Settings") -> Finding:
+    """Look at the key of the audit log without making one."""
+    from compliance_copilot.storage.signing import KEY_FILE
+    from compliance_copilot.wiring import open_checkpoints
 
-    for provider, field in KEYS.items():
-        state = "is set" if getattr(settings, field) is not None else "is not set"
-        yield passed(provider, f"{field.upper()} {state}")
-    note = unused_key(settings)
-    if note:
-        yield warned("vector_store", *note.split("; to switch, ", 1))
-    reason = missing_reason(settings, Operation.QUERY)
-    if reason:
-        fix = "Set that key, or name another provider (GENERATION_PROVIDER=auto needs none)."
-        yield failed("generation", reason, fix)
-    else:
-        yield passed("generation", f"GENERATION_PROVIDER={settings.generation_provider}")
-
-
-def _prices(settings: "Settings") -> Iterator[Finding]:
-    from compliance_copilot.billing.prices import load_price_book
-    from compliance_copilot.readiness import KEYS
-    from compliance_copilot.settings import PROJECT_ROOT
-
+    file = settings.data_dir / "audit" / KEY_FILE
+    if settings.audit_signing_key is None and not file.exists():
+        return passed("audit", f"the first start makes a signing key in {file}")
     try:
-        book = load_price_book(PROJECT_ROOT / "configs" / "prices.toml")
+        signer = open_checkpoints(settings).signer
     except SetupError as error:
-        yield failed("prices", error.detail, "Mend configs/prices.toml.")
-        return
-    today = utc_now().date()
-    if (today - book.as_of).days > _OLD_PRICES_DAYS:
-        fix = "Compare it with the providers' lists and move its as_of."
-        yield warned("prices", f"the price book is of {book.as_of}", fix)
-    for tier, answering in book.tiers.items():
-        key = KEYS.get(answering.provider)
-        used = key is None or getattr(settings, key) is not None
-        fault = _price_fault(book.price_of(answering.model, today), today)
-        detail = f"tier {tier} is answered by {answering.model}"
-        if fault is None:
-            yield passed("prices", detail)
-            continue
-        fix = "Name a current model for the tier in configs/prices.toml, with its price."
-        yield (failed if used else warned)("prices", f"{detail}, which {fault}", fix)
-
-
-def _price_fault(price: object, today: date) -> str | None:
-    if price is None:
-        return "has no price: its use would be unpriced"
-    retired: date | None = getattr(price, "retired_on", None)
-    return f"was retired on {retired}" if retired is not None and retired <= today else None
+        return failed("audit", error.detail, "Bring the key back from where it is kept.")
+    return passed("audit", f"signs with the key {signer.key_id}")
 
 
 def _port(settings: "Settings") -> Finding:

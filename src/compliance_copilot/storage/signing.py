@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from compliance_copilot.core.errors import SetupError
 
 KEY_DIGITS = 64
-_FILE = "signing.key"
+KEY_FILE = "signing.key"
 
 
 class Signer:
@@ -65,16 +65,16 @@ def open_signer(secret: str | None, folder: Path) -> Signer:
     except (OSError, ValueError) as error:
         raise SetupError(
             f"AUDIT_SIGNING_KEY: not a key ({error}); make one with `compliance-copilot audit key`"
-            f" or remove {folder / _FILE}."
+            f" or remove {folder / KEY_FILE}."
         ) from error
 
 
 def _kept(folder: Path) -> str:
     """Read the key file; the first of several processes makes it."""
-    file = folder / _FILE
+    file = folder / KEY_FILE
     if not file.exists():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = folder / f"{_FILE}.{secrets.token_hex(8)}"
+        draft = folder / f"{KEY_FILE}.{secrets.token_hex(8)}"
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as stream:
             stream.write(make_key())

@@ -17,6 +17,10 @@ from compliance_copilot.core.errors import SetupError
 from compliance_copilot.storage.migrations import routines
 
 _HERE = Path(__file__).parent
+_LACKS_VECTOR = """
+    SELECT NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'vector')
+       AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+"""
 _STORE_PRICES = """
     INSERT INTO prices (price_version, model, effective_from, entry)
     SELECT $1, u.model, u.day, u.entry::jsonb
@@ -61,6 +65,15 @@ async def present(dsn: str) -> str | None:
             return None
         number: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
         return f"{number}-{await routines.installed(connection)}"
+    finally:
+        await connection.close()
+
+
+async def lacks_vector(dsn: str) -> bool:
+    """Tell whether there is no pgvector and this role may not install it. Raises SetupError."""
+    connection = await _connect(dsn, "DATABASE_OWNER_URL")
+    try:
+        return bool(await connection.fetchval(_LACKS_VECTOR))
     finally:
         await connection.close()
 
@@ -139,10 +152,13 @@ async def _install_vector(connection: asyncpg.Connection) -> None:
 async def _refuse_old_server(connection: asyncpg.Connection) -> None:
     server = int(await connection.fetchval("SHOW server_version_num"))
     if server < MINIMUM_SERVER:
-        raise SetupError(f"PostgreSQL {server // 10_000} is too old; 16 or newer is needed.")
+        raise SetupError(f"PostgreSQL {server // 10_000} is too old; use 16 or newer.")
     vector = await connection.fetchval("SELECT extversion FROM pg_extension WHERE extname='vector'")
     if vector and tuple(int(part) for part in vector.split(".")[:2]) < MINIMUM_VECTOR:
-        raise SetupError(f"pgvector {vector} is too old; 0.8 or newer is needed.")
+        raise SetupError(
+            f"pgvector {vector} is too old; install 0.8 or newer on the server and run "
+            "ALTER EXTENSION vector UPDATE there as a superuser."
+        )
 
 
 async def _upgrade(connection: asyncpg.Connection, owner_dsn: str, found: str | None) -> None:
