@@ -226,8 +226,9 @@ async def make_tenant(
     *,
     limits: Mapping[str, Any] | None = None,
     config: Mapping[str, Any] | None = None,
+    text: str | None = TEXT,
 ) -> str:
-    """Make a tenant with one document and no answers from memory; return its key."""
+    """Make a tenant with one document (or none) and no answers from memory; return its key."""
     async with client_of(service, ADMIN_KEY) as operator:
         body = {
             "tenant_id": tenant_id,
@@ -238,8 +239,10 @@ async def make_tenant(
         made = await operator.post("/tenants", json=body)
         assert made.status_code == 201, made.text
         key: str = made.json()["api_key"]["secret"]
+    if text is None:
+        return key
     async with client_of(service, key) as client:
-        stored = await client.post("/ingest", json={"documents": [{"text": TEXT}]})
+        stored = await client.post("/ingest", json={"documents": [{"text": text}]})
         assert stored.status_code == 200, stored.text
     return key
 

@@ -7,7 +7,7 @@ For experiments and training: no database, no HTTP, one tenant. Data in BEIR's f
 import asyncio
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,20 @@ from uuid import UUID
 
 import numpy as np
 
+from benchmarks.layouts import Stored, laid_out, source_of
 from compliance_copilot.adapters.wordllama_embedder import WordllamaEmbedder
 from compliance_copilot.core.clock import Deadline
-from compliance_copilot.core.vocabulary import Chunk
-from compliance_copilot.rag import analysis, bm25
+from compliance_copilot.core.vocabulary import Chunk, NewDocument
+from compliance_copilot.rag import analysis, bm25, sharing
 from compliance_copilot.rag.contenders import place_of
-from compliance_copilot.rag.ports import RankedLists
-from compliance_copilot.rag.ranking import TermCounts, TermStatistics
+from compliance_copilot.rag.hostile import clean_text
+from compliance_copilot.rag.ports import HybridQuery, RankedLists, Vectors
+from compliance_copilot.rag.scoring import (
+    SPARE_CHUNKS,
+    StoredChunks,
+    ranked_lists,
+    statistics_of,
+)
 
 LIMIT = 100
 
@@ -45,37 +52,27 @@ def read(folder: Path, split: str) -> tuple[list[dict[str, Any]], Questions]:
     lines = (folder / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
     passages = [json.loads(line) for line in lines]
     rows = {passage["_id"]: row for row, passage in enumerate(passages)}
-    return passages, _questions(folder, split, rows, _sources(passages))
+    return passages, _questions(folder, split, rows, [source_of(p) for p in passages])
 
 
-def _sources(passages: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [str(p.get("metadata", {}).get("document_id", p["_id"])) for p in passages]
-
-
-def load(folder: Path, split: str, layout: str) -> tuple[list[Chunk], Questions]:
-    """Read a folder. Layout `documents` keeps passages of one document together and in order;
-    `passages` makes each a document of its own, as a plain upload does.
-    """
+def load(folder: Path, split: str, layout: str) -> tuple["OfflineIndex", Questions]:
+    """Read a folder and index it in a layout, cut into chunks as the product cuts it."""
     passages, questions = read(folder, split)
-    sources = _sources(passages)
-    seen: dict[str, int] = {}
-    chunks = []
-    for row, (passage, source) in enumerate(zip(passages, sources, strict=True)):
-        ordinal = seen.setdefault(source, 0)
-        seen[source] += 1
-        grouped = layout == "documents"
-        chunks.append(
-            _chunk(row, passage, source if grouped else passage["_id"], ordinal, grouped=grouped)
-        )
-    return chunks, questions
+    return OfflineIndex(*_cut(laid_out(passages, layout))), questions
 
 
-def _chunk(
-    row: int, passage: dict[str, Any], document_id: str, ordinal: int, *, grouped: bool
-) -> Chunk:
-    text = passage["text"]
-    place = ordinal if grouped else 0
-    return Chunk(UUID(int=row + 1), document_id, 1, place, 0, len(text), text, title="")
+def _cut(stored: Stored) -> tuple[list[Chunk], list[str], list[tuple[int, ...]]]:
+    chunks: list[Chunk] = []
+    languages, passages = [], []
+    for document in stored.documents:
+        name, text = document["document_id"], clean_text(document["text"])
+        work = sharing.cut(NewDocument(text, document_id=name))
+        for ordinal, span in enumerate(work.spans):
+            at, part = UUID(int=len(chunks) + 1), text[span.start : span.end]
+            chunks.append(Chunk(at, name, 1, ordinal, span.start, span.end, part, title=name))
+            languages.append(work.language)
+            passages.append(tuple(stored.passages(name, span.start, span.end)))
+    return chunks, languages, passages
 
 
 def _questions(
@@ -103,14 +100,22 @@ def embed(texts: Sequence[str]) -> np.ndarray:
 
 
 class OfflineIndex:
-    """Postings and vectors of one corpus; empty chunks are not indexed."""
+    """Postings and vectors of one corpus. Searches as `adapters/hot_corpus.py` does: what is found
+    is scored by the product's own `scoring.ranked_lists`.
 
-    def __init__(self, chunks: Sequence[Chunk], languages: Sequence[str] | None = None) -> None:
-        self.chunks = [chunk for chunk in chunks if chunk.text.strip()]
-        languages = languages or ["en"] * len(self.chunks)
+    A chunk's row is its place in `chunks`; `passages` holds the corpus rows that it overlaps.
+    """
+
+    def __init__(
+        self,
+        chunks: Sequence[Chunk],
+        languages: Sequence[str],
+        passages: Sequence[tuple[int, ...]] = (),
+    ) -> None:
+        self.chunks, self.passages = chunks, passages
+        self.rows = {chunk.id: row for row, chunk in enumerate(chunks)}
         counted = [
-            analysis.terms(c.text, language)
-            for c, language in zip(self.chunks, languages, strict=True)
+            analysis.terms(c.text, language) for c, language in zip(chunks, languages, strict=True)
         ]
         self.lengths = np.array([analysis.document_length(t) for t in counted], dtype=np.float32)
         self.average_length = float(self.lengths.mean())
@@ -119,46 +124,49 @@ class OfflineIndex:
         order = np.argsort(terms, kind="stable")
         self._terms, self._rows = terms[order], rows[order]
         counts = (n for c in counted for n in c.values())
-        self._counts = np.fromiter(counts, dtype=np.float32, count=len(rows))[order]
+        tf = np.fromiter(counts, dtype=np.float32, count=len(rows))[order]
         relative = self.lengths[self._rows] / self.average_length
         damping = bm25.K1 * (1 - bm25.B + bm25.B * relative)
-        self._weights = self._counts * (bm25.K1 + 1) / (self._counts + damping)
-        self.vectors = embed([chunk.text for chunk in self.chunks])
+        self._weights = tf * (bm25.K1 + 1) / (tf + damping)
+        self.vectors = embed([c.text for c in chunks]).astype(np.float16).astype(np.float32)
 
-    def search(
-        self, vector: np.ndarray, terms: Mapping[int, int]
-    ) -> tuple[RankedLists, TermStatistics, TermCounts]:
-        """Return both lists, and what the ranker wants to know about the question's terms."""
-        spans = {t: slice(*np.searchsorted(self._terms, [t, t + 1])) for t in terms}
+    def search(self, vector: Vectors, terms: Mapping[int, int]) -> RankedLists:
+        """Return both lists as the product's index does."""
+        query = HybridQuery(vector, terms)
+        spans = {t: slice(*np.searchsorted(self._terms, [t, t + 1])) for t in sorted(terms)}
         frequencies = {t: span.stop - span.start for t, span in spans.items()}
-        statistics = TermStatistics(frequencies, len(self.chunks), self.average_length)
-        scores = np.zeros(len(self.chunks), dtype=np.float32)
-        for term, weight in bm25.query_weights(terms, frequencies, len(self.chunks)).items():
+        statistics = statistics_of(frequencies, len(self.chunks), self.average_length)
+        known = statistics.document_frequencies
+        scores = np.zeros(len(self.chunks))
+        for term, weight in bm25.query_weights(terms, known, len(self.chunks)).items():
             scores[self._rows[spans[term]]] += weight * self._weights[spans[term]]
-        dense = self._best(self.vectors @ vector, floor=-np.inf)
-        sparse = self._best(scores, floor=0.0)
-        rows = sorted({row for row, _ in (*dense, *sparse)})
-        lists = RankedLists(
-            dense=[(self.chunks[row].id, score) for row, score in dense],
-            sparse=[(self.chunks[row].id, score) for row, score in sparse],
-            chunks={self.chunks[row].id: self.chunks[row] for row in rows},
-            places={self.chunks[row].id: place_of(self.chunks[row]) for row in rows},
+        dense = _best(self.vectors @ vector.astype(np.float16).astype(np.float32))
+        rows = np.union1d(dense, [row for row in _best(scores) if scores[row] > 0]).astype(int)
+        chunks = [self.chunks[row] for row in rows]
+        stored = StoredChunks(
+            ids=[chunk.id for chunk in chunks],
+            chunks={chunk.id: chunk for chunk in chunks},
+            places=[place_of(chunk) for chunk in chunks],
+            dense=self.vectors[rows],
+            weights=self._stored_weights(rows, [spans[term] for term in known]),
+            lengths=self.lengths[rows],
+            statistics=statistics,
         )
-        return lists, statistics, self._counted(rows, spans)
+        return ranked_lists(query, stored, limit=LIMIT, path="offline")
 
-    def _best(self, scores: np.ndarray, floor: float) -> list[tuple[int, float]]:
-        count = min(LIMIT, len(scores))
-        rows = np.argpartition(-scores, count - 1)[:count]
-        rows = rows[np.lexsort((rows, -scores[rows]))]
-        return [(int(row), float(scores[row])) for row in rows if scores[row] > floor]
+    def passages_of(self, rows: Iterable[int]) -> list[int]:
+        """Return the passages that these chunks overlap, in order, each once."""
+        return list(dict.fromkeys(p for row in rows for p in self.passages[row]))
 
-    def _counted(self, rows: Sequence[int], spans: Mapping[int, slice]) -> TermCounts:
-        wanted = np.array(rows)
+    def _stored_weights(self, rows: np.ndarray, spans: Sequence[slice]) -> np.ndarray:
         found = np.zeros((len(rows), len(spans)), dtype=np.float32)
-        for column, span in enumerate(spans.values()):
+        for column, span in enumerate(spans):
             posted = self._rows[span]
-            if len(posted):
-                at = np.minimum(np.searchsorted(posted, wanted), len(posted) - 1)
-                found[:, column] = np.where(posted[at] == wanted, self._counts[span][at], 0)
-        places = {self.chunks[row].id: place for place, row in enumerate(rows)}
-        return TermCounts(list(spans), places, found, self.lengths[wanted])
+            at = np.minimum(np.searchsorted(posted, rows), len(posted) - 1)
+            found[:, column] = np.where(posted[at] == rows, self._weights[span][at], 0)
+        return found
+
+
+def _best(scores: np.ndarray) -> np.ndarray:
+    count = min(LIMIT + SPARE_CHUNKS, len(scores))
+    return np.argpartition(-scores, count - 1)[:count]

@@ -75,12 +75,12 @@ def _compare(name: str, index: offline.OfflineIndex, asked: list[tuple[str, int]
     places = {chunk.id: row for row, chunk in enumerate(index.chunks)}
     for (question, _), vector in zip(asked, vectors, strict=True):
         terms = analysis.query_terms(question, ("en", "de"))
-        lists, statistics, counts = index.search(vector, terms)
+        lists = index.search(vector, terms)
         fused = fusion.fuse(lists, limit=100)
         found = {
             "dense": fusion.rank_dense(lists, limit=10),
             "fusion": fused,
-            "ranker": ranking.rerank(terms, fused, statistics, counts),
+            "ranker": ranking.rerank(terms, fused, lists.statistics, lists.counts),
         }
         for method, scored in found.items():
             orders[method].append([places[s.chunk_id] for s in scored])

@@ -1,37 +1,42 @@
 """Retrieval quality through the public API: Recall@10, MAP@10, nDCG@10 and all-gold@10 by mode.
 
     python -m benchmarks.retrieval --data DIR [--split dev] [--layout passages|documents]
-                                   [--modes basic,hybrid,agentic] [--sample N] [--seed 7]
+                                   [--modes basic,hybrid,agentic] [--cross-validated]
+                                   [--sample N] [--seed 7] [--kept DIR]
 
 Starts a service of its own on a fresh temporary database, stores the corpus with `POST /ingest` and
 asks each question with `POST /search`. Data in BEIR's form: `corpus.jsonl`, `queries.jsonl`,
-`qrels/<split>.tsv`. Layout `passages`: each passage is a document; `documents`: passages of one
-source are put together to the document they come from, each below its number as a heading, and a
-result counts for the passages that it overlaps. A plain `bm25s` run over the same passages stands
-beside, in the same call.
+`qrels/<split>.tsv`; layouts are those of `benchmarks/layouts.py`. A plain `bm25s` run over the same
+passages stands beside, in the same call. `--kept DIR` keeps the database there for the next run.
 
 The shipped ranker was trained on ObliQA's dev questions: there, `hybrid` and `agentic` flatter
-themselves. Held-out figures are those of `benchmarks/train_ranker.py`.
+themselves. `--cross-validated` (needs `lightgbm`) trains five pairs of `ranker.json` and
+`companions.json`, each without one fold of documents (`benchmarks/folds.py`), and asks the
+questions of a fold from a copy of the product's code that has the pair without it.
 """
 
 import argparse
 import asyncio
 import random
+import shutil
+import tempfile
 import time
-from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from os import pathsep
 from pathlib import Path
 from typing import Any
 
 import bm25s
 import httpx
+import numpy as np
 import Stemmer
 
-from benchmarks import harness
+from benchmarks import folds, harness
+from benchmarks.layouts import LAYOUTS, Stored, laid_out
 from benchmarks.measures import line, measured
 from benchmarks.offline import Questions, read
-from compliance_copilot.rag.hostile import clean_text
 
 TENANT = "bench"
 BATCH_DOCUMENTS = 500
@@ -39,45 +44,6 @@ BATCH_CHARACTERS = 2_000_000
 AT_ONCE = 4
 DEEP = 40
 """Results asked for, so that ten passages are left when several chunks are of one."""
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What is sent: documents, and for each the first offsets of its passages with their rows."""
-
-    documents: Sequence[Mapping[str, str]]
-    starts: Mapping[str, Sequence[int]]
-    rows: Mapping[str, Sequence[int]]
-
-    def passages(self, result: Mapping[str, Any]) -> list[int]:
-        """Return the rows of the passages that a result overlaps, in order."""
-        starts, rows = self.starts[result["document_id"]], self.rows[result["document_id"]]
-        first = max(0, bisect_right(starts, result["start"]) - 1)
-        return [
-            row
-            for start, row in zip(starts[first:], rows[first:], strict=True)
-            if start < result["end"]
-        ]
-
-
-def laid_out(passages: Sequence[Mapping[str, Any]], layout: str) -> Stored:
-    """Return the documents of a layout; empty passages are in none."""
-    texts: dict[str, list[str]] = {}
-    starts: dict[str, list[int]] = {}
-    rows: dict[str, list[int]] = {}
-    for row, passage in enumerate(passages):
-        if not passage["text"].strip():
-            continue
-        source = str(passage.get("metadata", {}).get("document_id", passage["_id"]))
-        name = passage["_id"] if layout == "passages" else f"document-{source}"
-        parts = texts.setdefault(name, [])
-        starts.setdefault(name, []).append(sum(len(part) + 2 for part in parts))
-        rows.setdefault(name, []).append(row)
-        number = passage.get("metadata", {}).get("passage_id")
-        heading = f"## {number}\n\n" if layout == "documents" and number else ""
-        parts.append(heading + clean_text(passage["text"]).strip())  # offsets are of what is stored
-    documents = [{"document_id": n, "text": "\n\n".join(parts)} for n, parts in texts.items()]
-    return Stored(documents, starts, rows)
 
 
 def batches(documents: Sequence[Mapping[str, str]]) -> list[list[Mapping[str, str]]]:
@@ -103,7 +69,7 @@ async def store(client: httpx.AsyncClient, stored: Stored) -> float:
 
 
 async def ask_all(
-    client: httpx.AsyncClient, questions: Questions, stored: Stored, mode: str
+    client: httpx.AsyncClient, texts: Sequence[str], stored: Stored, mode: str
 ) -> list[list[int]]:
     """Return per question the rows of the passages found, best first, each once."""
     gate = asyncio.Semaphore(AT_ONCE)
@@ -111,12 +77,12 @@ async def ask_all(
     async def ask(text: str) -> list[int]:
         body = {"query": text, "retrieval_mode": mode, "top_k": DEEP}
         async with gate:
-            reply = await client.post("/search", json=body)
+            reply = await harness.insisted(client, "/search", body)
         assert reply.status_code == 200, reply.text[:500]
-        found = (row for r in reply.json()["results"] for row in stored.passages(r))
-        return list(dict.fromkeys(found))
+        places = ((r["document_id"], r["start"], r["end"]) for r in reply.json()["results"])
+        return list(dict.fromkeys(row for place in places for row in stored.passages(*place)))
 
-    return list(await asyncio.gather(*(ask(text) for text in questions.texts)))
+    return list(await asyncio.gather(*(ask(text) for text in texts)))
 
 
 def plain_bm25(passages: Sequence[Mapping[str, Any]], questions: Questions) -> list[list[int]]:
@@ -131,37 +97,112 @@ def plain_bm25(passages: Sequence[Mapping[str, Any]], questions: Questions) -> l
     return [list(map(int, rows)) for rows in found]
 
 
+@dataclass(frozen=True)
+class Round:
+    """Questions (places) that are asked of one service, and what its code is given in exchange."""
+
+    questions: Sequence[int]
+    files: Mapping[str, str]
+
+
+def rounds(chosen: argparse.Namespace, questions: Questions) -> list[Round]:
+    """Return one round with the shipped code, or one for each fold with rankers without it."""
+    if not chosen.cross_validated:
+        return [Round(range(len(questions.texts)), {})]
+    from benchmarks import fold_rankers  # needs lightgbm
+
+    pairs = fold_rankers.pairs(chosen.data, chosen.split)
+    fold_of = folds.document_folds(questions)
+    return [Round(list(folds.tested(fold_of, n)), pair) for n, pair in enumerate(pairs)]
+
+
+@asynccontextmanager
+async def open_round(base: harness.Base, one: Round) -> AsyncIterator[harness.Service]:
+    """Run the service while the context lasts; with files of its own, from a copy of the code."""
+    with tempfile.TemporaryDirectory(prefix="cc-code-") as folder:
+        package = Path(shutil.copytree(harness.ROOT / "src", Path(folder) / "src"))
+        (Path(folder) / "configs").symlink_to(harness.ROOT / "configs")
+        for name, content in one.files.items():
+            (package / "compliance_copilot" / "rag" / name).write_text(content, encoding="utf-8")
+        path = pathsep.join((str(package), str(harness.ROOT)))
+        async with harness.open_service(base, PYTHONPATH=path) as service:
+            yield service
+
+
+async def stored_at(service: harness.Service, base: harness.Base, stored: Stored) -> str:
+    """Return a key of the tenant that has the corpus; store it when nobody has yet."""
+    note = base.folder / "key"
+    if note.exists():
+        return note.read_text()
+    key = await harness.make_tenant(service, TENANT, limits={"max_documents": None}, text=None)
+    async with harness.client_of(service, key, seconds=300) as client:
+        print(f"stored in {await store(client, stored):.1f} s")
+    note.write_text(key)
+    return key
+
+
 async def run(chosen: argparse.Namespace) -> None:
     passages, questions = read(chosen.data, chosen.split)
-    if chosen.sample:
-        kept = random.Random(chosen.seed).sample(range(len(questions.texts)), chosen.sample)
-        questions = questions.only(kept)
     stored = laid_out(passages, chosen.layout)
-    print(f"{len(stored.documents)} documents ({chosen.layout}), {len(questions.texts)} questions")
-    print(
-        "| | Recall@10 | MAP@10 | nDCG@10 | all-gold@10 | questions/s |\n|---|---|---|---|---|---|"
-    )
-    print(line("bm25s", measured(plain_bm25(passages, questions), questions.gold)) + " |")
-    async with harness.open_base() as base, harness.open_service(base) as service:
-        key = await harness.make_tenant(service, TENANT, limits={"max_documents": None})
-        async with harness.client_of(service, key, seconds=300) as client:
-            seconds = await store(client, stored)
-            for mode in chosen.modes.split(","):
-                began = time.perf_counter()
-                ranked = await ask_all(client, questions, stored, mode)
-                rate = len(ranked) / (time.perf_counter() - began)
-                print(f"{line(mode, measured(ranked, questions.gold))} {rate:.0f} |", flush=True)
-    print(f"stored in {seconds:.1f} s")
+    asked = range(len(questions.texts))
+    if chosen.sample:
+        asked = sorted(random.Random(chosen.seed).sample(asked, chosen.sample))
+    print(f"{len(stored.documents)} documents ({chosen.layout}), {len(asked)} questions")
+    modes = chosen.modes.split(",")
+    found: dict[str, dict[int, list[int]]] = {mode: {} for mode in modes}
+    seconds = dict.fromkeys(modes, 0.0)
+    async with harness.open_base(chosen.kept) as base:
+        for one in rounds(chosen, questions):
+            places = sorted(set(one.questions) & set(asked))
+            async with open_round(base, one) as service:
+                key = await stored_at(service, base, stored)
+                async with harness.client_of(service, key, seconds=300) as client:
+                    for mode in modes:
+                        began = time.perf_counter()
+                        texts = [questions.texts[at] for at in places]
+                        ranked = await ask_all(client, texts, stored, mode)
+                        found[mode].update(zip(places, ranked, strict=True))
+                        seconds[mode] += time.perf_counter() - began
+    tell(passages, questions.only(asked), {m: [found[m][at] for at in asked] for m in modes})
+    for mode in modes:
+        print(f"{mode}: {len(asked) / seconds[mode]:.0f} questions/s")
+
+
+def tell(
+    passages: Sequence[Mapping[str, Any]],
+    questions: Questions,
+    ranked: Mapping[str, Sequence[Sequence[int]]],
+) -> None:
+    """Print the table, and what `agentic` gains over `hybrid` question by question."""
+    print("| | Recall@10 | MAP@10 | nDCG@10 | all-gold@10 |\n|---|---|---|---|---|")
+    print(line("bm25s", measured(plain_bm25(passages, questions), questions.gold)))
+    figures = {mode: measured(found, questions.gold) for mode, found in ranked.items()}
+    for mode, table in figures.items():
+        print(line(mode, table), flush=True)
+    if {"hybrid", "agentic"} <= figures.keys():
+        print(gain(figures["hybrid"], figures["agentic"]))
+
+
+def gain(before: np.ndarray, after: np.ndarray) -> str:
+    """Return the gain in all-gold@10 with its interval: paired, over questions with several."""
+    several = before[:, 4] >= 2
+    steps = (after - before)[several, 3]
+    draws = np.random.default_rng(0).choice(steps, (1000, len(steps))).mean(axis=1)
+    low, high = np.quantile(draws, (0.025, 0.975))
+    told = f"{steps.mean():+.4f} ({low:+.4f} to {high:+.4f})"
+    return f"agentic - hybrid, all-gold@10, {len(steps)} questions: {told}"
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--data", type=Path, required=True)
     options.add_argument("--split", default="dev")
-    options.add_argument("--layout", choices=("passages", "documents"), default="passages")
+    options.add_argument("--layout", choices=LAYOUTS, default="passages")
     options.add_argument("--modes", default="basic,hybrid,agentic")
+    options.add_argument("--cross-validated", action="store_true")
     options.add_argument("--sample", type=int, default=0)
     options.add_argument("--seed", type=int, default=7)
+    options.add_argument("--kept", type=Path)
     asyncio.run(run(options.parse_args()))
 
 

@@ -1,16 +1,15 @@
 """Train `rag/ranker.json`: LambdaMART over the columns of `rag/evidence.py`.
 
-    python benchmarks/train_ranker.py --data DIR [--split dev] [--check] [--out FILE]
+    python -m benchmarks.train_ranker --data DIR [--split dev] [--check] [--out FILE]
 
-Needs `lightgbm` (training only). Prints cross-validated figures twice, with folds over questions
-and with folds over documents (no question of a training fold has its answer in a document of the
-test fold), each for documents kept whole and for passages uploaded one by one; then trains on
-everything. `--check` stops before that.
+Needs `lightgbm` (training only). Corpus and candidates are those of the service: cut, analysed,
+nominated and fused by its own code, in both layouts. Prints held-out figures (folds over documents,
+`benchmarks/folds.py`); then trains on everything. `--check` stops before that.
 """
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +17,13 @@ import lightgbm
 import numpy as np
 
 from benchmarks import offline
+from benchmarks.folds import FOLDS, document_folds, learnt, tested
+from benchmarks.layouts import LAYOUTS
 from benchmarks.measures import line, measured
 from compliance_copilot.rag import analysis, fusion, ranking
-from compliance_copilot.rag.contenders import Place
 from compliance_copilot.rag.evidence import FEATURES
+from compliance_copilot.rag.searching import LANGUAGES
 
-FOLDS = 5
 ROUNDS = 250
 # More of these can never make a chunk less relevant: it keeps the model sane on other corpora.
 RISING = {"sparse": 1, "fused": 1, "unigram_cover": 1, "bigram_cover": 1, "rarest_missed": -1}
@@ -38,21 +38,39 @@ PARAMETERS = {
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of all questions after one another; `starts` has one entry more than questions."""
+    """One layout's candidates, question after question; `starts` has one entry more than those.
 
-    kept: np.ndarray
-    alone: np.ndarray
+    `chunks` are rows of the index.
+    """
+
+    index: offline.OfflineIndex
+    questions: offline.Questions
+    columns: np.ndarray
     relevant: np.ndarray
-    chunk_rows: np.ndarray
+    chunks: np.ndarray
     starts: np.ndarray
 
-    def rows(self, questions: np.ndarray) -> np.ndarray:
-        """Return the places of all rows of these questions."""
+    def span(self, question: int) -> slice:
+        """Return where a question's candidates are."""
+        return slice(*self.starts[question : question + 2])
+
+    def rows(self, questions: Iterable[int]) -> np.ndarray:
+        """Return the places of all candidates of these questions."""
         return np.concatenate([np.arange(*self.starts[q : q + 2]) for q in questions])
 
-    def sizes(self, questions: np.ndarray) -> np.ndarray:
-        """Return how many rows each of these questions has."""
-        return np.diff(self.starts)[questions]
+    def ordered(self, question: int, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return a question's chunks and their scores, best first; `scores` are the table's."""
+        span = self.span(question)
+        order = np.argsort(-scores[span], kind="stable")
+        return self.chunks[span][order], scores[span][order]
+
+    def figures(self, scores: np.ndarray) -> np.ndarray:
+        """Return the figures of all questions under these scores."""
+        found = [
+            self.index.passages_of(self.ordered(q, scores)[0])
+            for q in range(len(self.questions.texts))
+        ]
+        return measured(found, self.questions.gold)
 
 
 def main() -> None:
@@ -63,83 +81,84 @@ def main() -> None:
     home = Path(ranking.__file__).with_name("ranker.json")
     options.add_argument("--out", type=Path, default=home)
     chosen = options.parse_args()
-    chunks, questions = offline.load(chosen.data, chosen.split, "documents")
-    table = tabulate(offline.OfflineIndex(chunks), questions)
-    fused = table.kept[:, FEATURES.index("fused")]
-    print(line("fusion", measured(ranked(table, fused), questions.gold)))
-    raw = np.zeros(len(fused))
-    for name, folds in (("documents", document_folds(questions)), ("questions", None)):
-        kept, alone = cross_validate(table, questions, folds)
-        print(line(f"folds over {name}", measured(ranked(table, kept), questions.gold)))
-        flat = measured(ranked(table, alone), questions.gold)
-        print(line(f"folds over {name}, passages alone", flat))
-        raw = kept
+    tables = tabulated(chosen.data, chosen.split)
+    held, _ = cross_validated(list(tables.values()))
+    for (layout, table), scores in zip(tables.items(), held, strict=True):
+        fused = table.columns[:, FEATURES.index("fused")]
+        print(line(f"fusion, {layout}", table.figures(fused)))
+        print(line(f"ranker held out, {layout}", table.figures(scores)), flush=True)
     if not chosen.check:
-        everything = np.arange(len(questions.texts))
-        stored = packed(train(table, everything), *calibration(raw, table.relevant))
-        chosen.out.write_text(json.dumps(stored, separators=(",", ":")) + "\n", encoding="utf-8")
+        everything = range(len(tables["passages"].questions.texts))
+        model = train(list(tables.values()), everything)
+        write(chosen.out, packed(model, *curve(list(tables.values()), held)))
+
+
+def tabulated(data: Path, split: str) -> dict[str, Table]:
+    """Return a table per layout."""
+    return {layout: tabulate(*offline.load(data, split, layout)) for layout in LAYOUTS}
 
 
 def tabulate(index: offline.OfflineIndex, questions: offline.Questions) -> Table:
+    """Return the candidates of all questions, as the service finds them, with their columns."""
     vectors = offline.embed(questions.texts)
-    kept, alone, relevant, rows, starts = [], [], [], [], [0]
+    columns, relevant, chunks, starts = [], [], [], [0]
     for text, vector, gold in zip(questions.texts, vectors, questions.gold, strict=True):
-        terms = analysis.query_terms(text, ("en",))
-        lists, statistics, counts = index.search(vector, terms)
-        head = fusion.fuse(lists, limit=ranking.DEPTH_OF_RERANKING)
-        kept.append(ranking.evidence(terms, head, statistics, counts))
-        single = [s._replace(place=Place(str(s.chunk_id), 0)) for s in head]
-        alone.append(ranking.evidence(terms, single, statistics, counts))
-        found = np.array([scored.chunk_id.int - 1 for scored in head])
-        rows.append(found)
-        relevant.append(np.isin(found, list(gold)))
-        starts.append(starts[-1] + len(head))
-    stacked = [np.concatenate(part) for part in (kept, alone, relevant, rows)]
-    return Table(*stacked, starts=np.array(starts))
+        found, evidence = candidates(index, text, vector)
+        columns.append(evidence)
+        chunks.append(found)
+        relevant.append([bool(gold.intersection(index.passages[row])) for row in found])
+        starts.append(starts[-1] + len(found))
+    stacked = [np.concatenate(part) for part in (columns, relevant, chunks)]
+    return Table(index, questions, *stacked, starts=np.array(starts))
 
 
-def document_folds(questions: offline.Questions) -> np.ndarray:
-    """Return a fold per question; all questions of one document are in one fold."""
-    first = [min(documents) for documents in questions.source]
-    names, sizes = np.unique(first, return_counts=True)
-    load, fold_of = np.zeros(FOLDS), {}
-    for at in np.argsort(-sizes, kind="stable"):
-        fold_of[names[at]] = int(load.argmin())
-        load[fold_of[names[at]]] += sizes[at]
-    return np.array([fold_of[name] for name in first])
-
-
-def cross_validate(
-    table: Table, questions: offline.Questions, folds: np.ndarray | None
+def candidates(
+    index: offline.OfflineIndex, text: str, vector: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return held-out scores of every row, for documents kept whole and for passages alone."""
-    by_document = folds is not None
-    if folds is None:
-        folds = np.random.default_rng(0).permutation(len(questions.texts)) % FOLDS
-    kept, alone = np.zeros(len(table.relevant)), np.zeros(len(table.relevant))
-    for fold in range(FOLDS):
-        test = np.flatnonzero(folds == fold)
-        learnt = np.flatnonzero(folds != fold)
-        if by_document:
-            held = {min(questions.source[q]) for q in test}
-            learnt = np.array([q for q in learnt if not questions.source[q] & held])
-        model, rows = train(table, learnt), table.rows(test)
-        kept[rows], alone[rows] = model.predict(table.kept[rows]), model.predict(table.alone[rows])
-    return kept, alone
+    """Return the chunks that the ranker is shown for a question, and their columns."""
+    terms = analysis.query_terms(text, LANGUAGES)
+    lists = index.search(vector, terms)
+    head = fusion.fuse(lists, limit=ranking.DEPTH_OF_RERANKING)
+    rows = np.array([index.rows[contender.chunk_id] for contender in head], dtype=np.int64)
+    if lists.statistics is None or lists.counts is None:
+        return rows, np.zeros((len(head), len(FEATURES)), dtype=np.float32)
+    return rows, ranking.evidence(terms, head, lists.statistics, lists.counts)
 
 
-def train(table: Table, questions: np.ndarray) -> lightgbm.Booster:
+def cross_validated(
+    tables: Sequence[Table],
+) -> tuple[list[np.ndarray], list[lightgbm.Booster]]:
+    """Return the held-out scores of each table's candidates, and the model of each fold."""
+    questions = tables[0].questions
+    folds = document_folds(questions)
+    models = [train(tables, learnt(questions, folds, fold)) for fold in range(FOLDS)]
+    held = [np.zeros(len(table.relevant)) for table in tables]
+    for fold, model in enumerate(models):
+        for scores, table in zip(held, tables, strict=True):
+            rows = table.rows(tested(folds, fold))
+            scores[rows] = model.predict(table.columns[rows])
+    return held, models
+
+
+def train(tables: Sequence[Table], questions: Sequence[int]) -> lightgbm.Booster:
     """Train on both layouts, so that a corpus without structure is no surprise."""
-    rows, sizes = table.rows(questions), table.sizes(questions)
-    columns = np.vstack([table.kept[rows], table.alone[rows]])
-    labels = np.tile(table.relevant[rows].astype(np.int8), 2)
-    data = lightgbm.Dataset(columns, labels, group=np.tile(sizes, 2))
-    return lightgbm.train(PARAMETERS, data, ROUNDS)
+    rows = [table.rows(questions) for table in tables]
+    pairs = list(zip(tables, rows, strict=True))
+    columns = np.concatenate([table.columns[at] for table, at in pairs])
+    labels = np.concatenate([table.relevant[at] for table, at in pairs]).astype(np.int8)
+    sizes = np.concatenate([np.diff(table.starts)[list(questions)] for table in tables])
+    return lightgbm.train(PARAMETERS, lightgbm.Dataset(columns, labels, group=sizes), ROUNDS)
 
 
-def ranked(table: Table, scores: np.ndarray) -> list[np.ndarray]:
-    spans = [slice(*table.starts[q : q + 2]) for q in range(len(table.starts) - 1)]
-    return [table.chunk_rows[s][np.argsort(-scores[s], kind="stable")] for s in spans]
+def curve(tables: Sequence[Table], held: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Return the calibration through the held-out scores of all tables."""
+    relevant = np.concatenate([table.relevant for table in tables])
+    return calibration(np.concatenate(held), relevant)
+
+
+def write(path: Path, stored: Mapping[str, object]) -> None:
+    """Write an ensemble's stored form."""
+    path.write_text(json.dumps(stored, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
 def calibration(raw: np.ndarray, relevant: np.ndarray) -> tuple[float, float]:

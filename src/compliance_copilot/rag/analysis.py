@@ -46,6 +46,7 @@ _PAIR_FACTOR = 1_000_003
 _PAIR_PRIME = 499_999_993
 _LONGEST_WORD = 64
 _DETECTION_WORDS = 400
+_FEW_WORDS = 2
 
 # Scripts without spaces are taken letter by letter: their bigrams are the words.
 _UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
@@ -105,12 +106,16 @@ def _places(ends: Sequence[int]) -> NDArray[np.int64]:
 
 
 def query_terms(text: str, languages: Iterable[str]) -> dict[int, int]:
-    """Return the terms of a question as documents in any of these languages would write them.
+    """Return the terms of a question: in its own language when its function words show it.
 
-    A short question often does not show its language; a form that no chunk has weighs nothing.
-    The stop words of the question's own language are left out in every language.
+    A short question often does not show it: then as documents in any of these languages would
+    write them, without the stop words of the likeliest. To a question that is plainly English its
+    words in German forms would be new words: rare ones, where a few chunks happen to have them, and
+    so heavier than those that were asked for.
     """
     detected = detect_language(text)
+    if _is_plain(_function_words(text), detected):
+        return terms(text, detected)
     merged: dict[int, int] = {}
     for language in dict.fromkeys((detected, *languages)):
         words = text if language == detected else _without_stop_words(text, detected)
@@ -146,13 +151,25 @@ def detect_language(text: str, default: str = DEFAULT_LANGUAGE) -> str:
 
     Deterministic; a draw or no function word at all gives `default`.
     """
+    seen = _function_words(text)
+    best = max(seen.values())
+    leaders = [language for language, count in seen.items() if count == best]
+    return leaders[0] if len(leaders) == 1 else default
+
+
+def _function_words(text: str) -> dict[str, int]:
+    """Return how many of the first words of a text are function words of each language."""
     seen = dict.fromkeys(STOP_WORDS, 0)
     for word in _WORD.findall(text[: _DETECTION_WORDS * 8].lower())[:_DETECTION_WORDS]:
         for language in _LANGUAGES_OF.get(word, ()):
             seen[language] += 1
-    best = max(seen.values())
-    leaders = [language for language, count in seen.items() if count == best]
-    return leaders[0] if len(leaders) == 1 else default
+    return seen
+
+
+def _is_plain(seen: Mapping[str, int], language: str) -> bool:
+    """Tell whether function words leave no doubt: two or more, and twice as many as of another."""
+    others = max(count for other, count in seen.items() if other != language)
+    return seen[language] >= _FEW_WORDS and seen[language] >= 2 * others
 
 
 def _tokens(text: str, language: str) -> list[_Token]:
