@@ -32,6 +32,11 @@ class Prometheus:
         """Return the series an expression gives now."""
         return self.ask("query", query=expression)["result"]
 
+    def during(self, expression: str, start: float, end: float) -> list[Any]:
+        """Return the series an expression gave between two instants, second by second."""
+        span = {"start": f"{start:.0f}", "end": f"{end:.0f}", "step": "1"}
+        return self.ask("query_range", query=expression, **span)["result"]
+
     def firing(self) -> list[dict[str, str]]:
         """Return the labels of the alerts that fire."""
         return [a["labels"] for a in self.ask("alerts")["alerts"] if a["state"] == "firing"]
