@@ -45,7 +45,7 @@ def test_a_file_over_the_budget_is_in_the_record_and_none_is_over_the_most() -> 
 
 
 def test_a_function_over_the_budget_is_in_the_record() -> None:
-    listed = RECORD.partition("The budget of a function")[2]
+    listed = RECORD.partition("The budget of a function")[2].partition("More than six")[0]
     over = {(name, f.name) for name, f in functions() if length(f) > FUNCTION_LINES}
     unlisted = {(n, f) for n, f in over if f"`{n}`" not in listed or f"`{f}`" not in listed}
     assert unlisted == set()
@@ -53,8 +53,12 @@ def test_a_function_over_the_budget_is_in_the_record() -> None:
     assert named - {name for _, name in over} == set(), "no longer over: take the line out"
 
 
-def test_no_function_takes_more_than_six_parameters() -> None:
-    assert {(n, f.name) for n, f in functions() if len(parameters(f)) > PARAMETERS} == set()
+def test_a_function_of_more_than_six_parameters_is_in_the_record() -> None:
+    listed = RECORD.partition("More than six parameters")[2]
+    over = {(name, f.name) for name, f in functions() if len(parameters(f)) > PARAMETERS}
+    assert {(n, f) for n, f in over if f"`{n}`: `{f}`" not in listed} == set()
+    named = set(re.findall(r"`(\w+)`", listed))
+    assert named - {name for _, name in over} == set(), "no longer over: take the line out"
 
 
 def test_whoever_stores_or_reads_for_a_tenant_takes_it_first() -> None:

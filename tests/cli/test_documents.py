@@ -1,9 +1,18 @@
 """ingest, ask, search, usage: a folder goes in, answers with quotes come out."""
 
+import asyncio
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 
+from compliance_copilot.core.clock import utc_now
+from compliance_copilot.gateway.application import build_application
+from compliance_copilot.gateway.state import Deployment
+from compliance_copilot.settings import load_settings
+from compliance_copilot.wiring import open_service
 from tests.files.making import docx, pdf, xlsx, zipped
 
 from .conftest import CommandLine
@@ -68,6 +77,61 @@ def test_all_kinds_of_files_go_in_and_a_citation_names_the_page_or_the_cells(
     assert "Inventory!A1:B2" in found[0]["section"]
 
 
+def over_http(cli: CommandLine, key: str, path: str) -> str:
+    """Return what the service says to a GET."""
+    settings = load_settings(environment="test", data_dir=cli.data_dir, load_examples=False)
+
+    async def get() -> str:
+        application = build_application(
+            partial(open_service, settings), lambda: Deployment("test", None)
+        )
+        async with application.router.lifespan_context(application):
+            transport = httpx.ASGITransport(application)
+            async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+                reply = await client.get(path, headers={"Authorization": f"Bearer {key}"})
+                assert reply.status_code == 200, reply.text
+                return reply.text
+
+    return asyncio.run(get())
+
+
+def test_a_changed_paragraph_is_a_version_and_yesterday_is_answered_from_the_old_one(
+    cli: CommandLine, tmp_path: Path
+) -> None:
+    place = tmp_path / "policies"
+    place.mkdir()
+    (place / "leave.md").write_text(LEAVE)
+    (place / "fire.pdf").write_bytes(pdf("Fire Policy", "In a fire everybody meets at gate four."))
+    (place / "visits.docx").write_bytes(docx("# Visitors", "Every visitor wears a red badge."))
+    key = cli("tenants", "create", "policy_co", "--json").json["api_key"]["secret"]
+    ingest = ("ingest", place, "--tenant", "policy_co", "--json")
+    last_week = (utc_now() - timedelta(days=7)).strftime("%Y-%m-%d")
+    yesterday = (utc_now() - timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%S")
+    first = cli(*ingest, "--effective-from", last_week).json
+    assert first["counts"] == {"created": 3}
+
+    def cited(question: str, *options: str) -> tuple[str, str, int, str | None, int | None]:
+        body = cli("ask", question, "--tenant", "policy_co", *options, "--json").json
+        citation = body["citations"][0]
+        source = body["sources"][citation["source"]]
+        place = (source["document_id"], source["version"], source["section"], source["page"])
+        return (citation["quote"], *place)
+
+    fire = "In a fire everybody meets at gate four."
+    assert cited("Where does everybody meet in a fire?") == (fire, "fire.pdf", 1, None, 2)
+    badge = "Every visitor wears a red badge."
+    assert cited("Which badge does a visitor wear?") == (badge, "visits.docx", 1, "Visitors", None)
+    old = "Employees have 30 days of annual leave in each year."
+    section = "Days"
+    assert cited(QUESTION) == (old, "leave.md", 1, section, None)
+
+    (place / "leave.md").write_text(LEAVE.replace("30 days", "28 days"))
+    assert cli(*ingest).json["counts"] == {"unchanged": 2, "updated": 1}
+    assert cited(QUESTION) == (old.replace("30", "28"), "leave.md", 2, section, None)
+    assert cited(QUESTION, "--as-of", yesterday) == (old, "leave.md", 1, section, None)
+    assert over_http(cli, key, "/documents/leave.md/versions/1/text") == LEAVE
+
+
 def test_a_file_that_cannot_be_taken_in_fails_alone_and_is_named(
     cli: CommandLine, folder: Path
 ) -> None:
@@ -98,7 +162,7 @@ def test_an_answer_shows_its_quote_and_where_it_stands(cli: CommandLine, folder:
     quote = "Employees have 30 days of annual leave in each year."
     start = LEAVE.index(quote)
     assert f'[1] "{quote}"' in shown.out
-    assert f"version 1, characters {start}-{start + len(quote)}" in shown.out
+    assert f"(staff:leave.md, version 1, characters {start}-{start + len(quote)}" in shown.out
     assert "Leave Policy" in shown.out
 
     body = cli("ask", QUESTION, "--tenant", "asking_co", "--top-k", "1", "--json").json

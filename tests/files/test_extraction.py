@@ -9,10 +9,11 @@ import pytest
 
 from compliance_copilot.core.files import Extracted, Unreadable
 from compliance_copilot.rag.chunking import split
-from compliance_copilot.rag.extraction import reading
+from compliance_copilot.rag.extraction import kinds, reading
 from compliance_copilot.rag.extraction.bounds import Bounds
 from compliance_copilot.rag.extraction.pool import Extractor
 from compliance_copilot.rag.extraction.scans import tesseract_data
+from compliance_copilot.rag.extraction.titles import title_of
 from compliance_copilot.rag.visible import clean_text
 from tests.files import making
 
@@ -143,6 +144,26 @@ async def test_a_pdf_without_text_needs_ocr(extractor: Extractor, tmp_path: Path
     with pytest.raises(Unreadable, match=r"^needs_ocr: .* needs OCR") as caught:
         await read(extractor, tmp_path, making.pdf("", ""))
     assert caught.value.code == "needs_ocr"
+
+
+@pytest.mark.parametrize(
+    ("text", "media_type", "title"),
+    [
+        ("\n# Leave Policy\n\nText.", kinds.TEXT, "Leave Policy"),
+        ("Access Control Policy\nOwner: the CISO.\n", kinds.PDF, "Access Control Policy"),
+        ("**Paragraph one**\n\nText", kinds.DOCX, "Paragraph one"),
+        ("Employees have 30 days of leave.\n\n# Later", kinds.PDF, "leave"),
+        ("**Subject**: Fire drill\n\nText", kinds.EMAIL, "Fire drill"),
+        ("| Risk | Owner |", kinds.XLSX, "leave"),
+        ('{"a": 1}', kinds.TEXT, "leave"),
+        ("w" * 121, kinds.TEXT, "leave"),
+        ("", kinds.TEXT, "leave"),
+    ],
+)
+def test_a_file_is_called_by_its_first_line_or_its_name(
+    text: str, media_type: str, title: str
+) -> None:
+    assert title_of("staff/leave.pdf", Extracted(text, media_type)) == title
 
 
 def test_ocr_waits_for_the_data_of_a_language(tmp_path: Path) -> None:

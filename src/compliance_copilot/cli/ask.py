@@ -1,5 +1,6 @@
 """ask, search, demo: questions, with what their answers rest on."""
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -8,6 +9,7 @@ from compliance_copilot.cli.output import (
     Json,
     TenantOption,
     console,
+    in_utc,
     show,
     show_json,
     with_service,
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 Question = Annotated[str, typer.Argument(help="What you would ask a colleague, in quotes.")]
 Tier = Annotated[ModelTier | None, typer.Option("--model-tier", help="Who answers.")]
 Mode = Annotated[RetrievalMode | None, typer.Option("--retrieval-mode", help="How to look.")]
+AsOf = Annotated[
+    datetime | None, typer.Option("--as-of", help="From what was in force then (UTC).")
+]
 TopK = Annotated[int | None, typer.Option(min=1, max=100, help="How many sources.")]
 _ASK = """Ask a question; the answer comes with the quotes it rests on.
 
@@ -42,19 +47,24 @@ def add_to(app: typer.Typer) -> None:
     app.command(help=_DEMO)(demo)
 
 
-def ask(
+def ask(  # noqa: PLR0913 - one for each option of the command
     question: Question,
     tenant: TenantOption,
     model_tier: Tier = None,
     retrieval_mode: Mode = None,
     top_k: TopK = None,
+    as_of: AsOf = None,
     as_json: Json = False,
 ) -> None:
     """Ask, and show the answer with where each quote stands."""
     from compliance_copilot.core.replies import query_body
+    from compliance_copilot.rag.filter_language import narrowed
 
     over = _overrides(model_tier=model_tier, retrieval_mode=retrieval_mode, top_k=top_k)
-    reply = with_service(lambda s: s.copilot.query(tenant, question, override_config=over))
+    then = narrowed(as_of=in_utc(as_of))
+    reply = with_service(
+        lambda s: s.copilot.query(tenant, question, override_config=over, narrowing=then)
+    )
     if not isinstance(reply, QueryReply):
         return  # only a repeated Idempotency-Key is answered otherwise, and none is sent
     if as_json:
@@ -68,19 +78,24 @@ def search(
     tenant: TenantOption,
     retrieval_mode: Mode = None,
     top_k: TopK = None,
+    as_of: AsOf = None,
     as_json: Json = False,
 ) -> None:
     """Find, and show the sections in their order."""
     from compliance_copilot.core.replies import search_body
+    from compliance_copilot.rag.filter_language import narrowed
 
     over = _overrides(retrieval_mode=retrieval_mode, top_k=top_k)
+    then = narrowed(as_of=in_utc(as_of))
     body = search_body(
-        with_service(lambda s: s.copilot.search(tenant, question, override_config=over))
+        with_service(
+            lambda s: s.copilot.search(tenant, question, override_config=over, narrowing=then)
+        )
     )
     if as_json:
         show_json(body)
         return
-    columns = ("score", "title", "section", "document_id", "version", "start", "end")
+    columns = ("score", "title", "section", "page", "document_id", "version", "start", "end")
     show(body["results"], as_json=False, name="results", columns=columns)
 
 
@@ -117,8 +132,12 @@ def _show_answer(reply: QueryReply) -> None:
     console.print(reply.answer or "No answer.", markup=False)
     for citation in reply.citations:
         chunk = reply.sources[citation.source].chunk
-        where = ", ".join(part for part in (chunk.title, chunk.section) if part)
-        place = f"version {chunk.version}, characters {citation.start}-{citation.end}"
+        page = f"page {chunk.page}" if chunk.page else None
+        where = ", ".join(part for part in (chunk.title, chunk.section, page) if part)
+        place = (
+            f"{chunk.document_id}, version {chunk.version},"
+            f" characters {citation.start}-{citation.end}"
+        )
         console.print(f'  [{citation.marker}] "{citation.quote}"', markup=False)
         console.print(f"      {where} ({place})", markup=False, style="dim")
     told = reply.metadata

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compliance_copilot.cli.output import Json, TenantOption, show, show_json, with_service
+from compliance_copilot.cli.output import Json, TenantOption, in_utc, show, show_json, with_service
 from compliance_copilot.core.clock import new_id
 from compliance_copilot.core.errors import CopilotError, NotFound
 from compliance_copilot.core.vocabulary import TenantId
@@ -33,6 +34,9 @@ Examples: compliance-copilot ingest ./policies --tenant acme_corp
 compliance-copilot ingest ./policies --tenant acme_corp --watch
 """
 Paths = Annotated[list[Path], typer.Argument(help="Files and folders.")]
+EffectiveFrom = Annotated[
+    datetime | None, typer.Option(help="From when what is new or changed holds (UTC); else: now.")
+]
 Watch = Annotated[bool, typer.Option("--watch", help="Go on, and follow what changes.")]
 
 
@@ -54,6 +58,7 @@ class _Run:
 
     tenant: TenantId
     paths: Sequence[Path]
+    effective_from: datetime | None = None
     files: "list[NewFile]" = field(default_factory=list)
     named: set[Path] = field(default_factory=set)
     """Files that were asked for by name, and not because they lie in a folder."""
@@ -65,9 +70,15 @@ def add_to(app: typer.Typer) -> None:
     app.command(help=_HELP)(ingest)
 
 
-def ingest(paths: Paths, tenant: TenantOption, watch: Watch = False, as_json: Json = False) -> None:
+def ingest(
+    paths: Paths,
+    tenant: TenantOption,
+    effective_from: EffectiveFrom = None,
+    watch: Watch = False,
+    as_json: Json = False,
+) -> None:
     """Read, store in batches, and tell what became of each file."""
-    run = _Run(TenantId(tenant), paths)
+    run = _Run(TenantId(tenant), paths, in_utc(effective_from))
     _find(run)
 
     async def work(service: "Service") -> None:
@@ -165,7 +176,7 @@ async def _send_all(
     for number, at in zip(count(), range(0, len(files), _BATCH_FILES), strict=False):
         batch = files[at : at + _BATCH_FILES]
         sources = [
-            FileSource(place, file.name, file.path, file.sha256)
+            FileSource(place, file.name, file.path, file.sha256, run.effective_from)
             for place, file in enumerate(batch)
             if file.path is not None
         ]

@@ -4,7 +4,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import orjson
@@ -41,6 +41,11 @@ def with_service(work: "Callable[[Service], Awaitable[T]]", *, examples: bool = 
                 return await work(service)
 
     return asyncio.run(run())
+
+
+def in_utc(instant: datetime | None) -> datetime | None:
+    """Return an option's instant; one without a zone is meant in UTC."""
+    return instant if instant is None or instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
 def show(records: Sequence[Any], *, as_json: bool, name: str, columns: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -38,6 +39,7 @@ from compliance_copilot.orchestrator.embedding import Embedding
 from compliance_copilot.orchestrator.reception import Reception
 from compliance_copilot.orchestrator.rooms import NOBODY, Call, Rooms
 from compliance_copilot.rag.extraction.pool import Extractor
+from compliance_copilot.rag.extraction.titles import title_of
 from compliance_copilot.rag.ingestion import Ingestion
 from compliance_copilot.rag.jobs import FileOutcome, JobStore, NewFile, WaitingFile
 from compliance_copilot.rag.quotas import Quotas
@@ -61,6 +63,7 @@ class FileSource:
     name: str
     path: Path
     sha256: bytes
+    effective_from: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +201,9 @@ class Filing:
         return source.place, NewDocument(
             extracted.text,
             document_id_of(source.name),
+            title_of(source.name, extracted),
             metadata={"source": source.name, "media_type": extracted.media_type},
+            effective_from=source.effective_from,
             sections=extracted.sections,
             source=Source(source.name, source.sha256),
         )
