@@ -82,17 +82,27 @@ def chunk_columns(
     ]
 
 
-def vector_columns(documents: Sequence[PreparedDocument], pinned_length: float) -> list[Columns]:
-    """Return the columns of documents' vectors, a statement each."""
-    ids = [chunk_id for d in documents for chunk_id in d.chunk_ids]
-    dense = [row for d in documents for row in encode_dense_rows(d.vectors)]
-    sparse = [
-        row
-        for d in documents
-        for row in encode_sparse_rows(d.terms.ids, d.terms.weights(pinned_length), d.terms.starts)
-    ]
-    lengths = [length for d in documents for length in d.terms.lengths.tolist()]
+def vector_columns(
+    documents: Sequence[PreparedDocument],
+    in_force: Mapping[str, tuple[datetime, datetime]],
+    pinned_length: float,
+) -> list[Columns]:
+    """Return the columns of documents' vectors, a statement each.
+
+    `in_force`: from when until when each version holds.
+    """
+    columns: list[list[Any]] = [[], [], [], [], [], []]
+    for d in documents:
+        own = (
+            d.chunk_ids,
+            encode_dense_rows(d.vectors),
+            encode_sparse_rows(d.terms.ids, d.terms.weights(pinned_length), d.terms.starts),
+            d.terms.lengths.tolist(),
+            *([instant] * len(d.chunk_ids) for instant in in_force[d.document_id]),
+        )
+        for column, part in zip(columns, own, strict=True):
+            column += part
     return [
-        [column[at : at + _MOST_CHUNKS] for column in (ids, dense, sparse, lengths)]
-        for at in range(0, len(ids), _MOST_CHUNKS)
+        [column[at : at + _MOST_CHUNKS] for column in columns]
+        for at in range(0, len(columns[0]), _MOST_CHUNKS)
     ]

@@ -7,7 +7,6 @@ those of different tenants do not meet. Everything below it is in the same trans
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
 import orjson
@@ -33,7 +32,7 @@ from compliance_copilot.rag.statistics import (
     reweigh,
 )
 from compliance_copilot.rag.terms import joined
-from compliance_copilot.rag.versions import note_sources, present, unchanged
+from compliance_copilot.rag.versions import note_sources, present, put_in_order, unchanged
 from compliance_copilot.storage.audit import AuditEntry, append
 from compliance_copilot.storage.database import Connection, Database, Row
 
@@ -49,34 +48,6 @@ _INSERT_VERSIONS = """
                              $7::bytea[], $8::bytea[], $9::text[], $10::integer[],
                              $11::timestamptz[])
 """
-# A version is in force from its instant until that of the next; of two with the same, the later
-# stored one. So what holds when is a function of the versions alone.
-_ORDER = """
-    WITH line AS (
-        SELECT document_id, version, effective_until AS before,
-               coalesce(lead(effective_from) OVER (PARTITION BY document_id
-                                                   ORDER BY effective_from, version),
-                        'infinity') AS until
-        FROM document_versions WHERE tenant_id = $1 AND document_id = ANY ($2)
-    ), moved AS (
-        UPDATE document_versions v SET effective_until = l.until
-        FROM line l
-        WHERE v.tenant_id = $1 AND v.document_id = l.document_id AND v.version = l.version
-          AND l.before <> l.until
-        RETURNING v.document_id, v.version, l.before, l.until)
-    UPDATE chunk_vectors v SET effective_until = m.until
-    FROM chunks c JOIN moved m ON m.document_id = c.document_id AND m.version = c.version
-    WHERE c.tenant_id = $1 AND v.tenant_id = $1 AND v.chunk_id = c.id
-    RETURNING v.sparse, v.length, m.before > $3 AND m.until <= $3 AS went
-"""
-_SHOW = """
-    UPDATE documents d
-    SET title = v.title, metadata = v.metadata, current_version = v.version
-    FROM document_versions v
-    WHERE d.tenant_id = $1 AND v.tenant_id = $1 AND v.document_id = d.document_id
-      AND d.document_id = ANY ($2) AND v.effective_from <= $3 AND v.effective_until > $3
-    RETURNING d.document_id, d.current_version
-"""
 _INSERT_CHUNKS = """
     INSERT INTO chunks (tenant_id, id, document_id, version, ordinal, start_offset, end_offset,
                         headings, page, text)
@@ -89,12 +60,12 @@ _INSERT_CHUNKS = """
 _INSERT_VECTORS = """
     INSERT INTO chunk_vectors (tenant_id, chunk_id, dense, sparse, length, effective_from,
                                effective_until)
-    SELECT $1, u.*, d.effective_from, d.effective_until
-    FROM unnest($2::uuid[], $3::halfvec[], $4::sparsevec[], $5::integer[])
-         AS u (chunk_id, dense, sparse, length)
-    JOIN chunks c ON c.tenant_id = $1 AND c.id = u.chunk_id
-    JOIN document_versions d ON d.tenant_id = $1 AND d.document_id = c.document_id
-                            AND d.version = c.version
+    SELECT $1, * FROM unnest($2::uuid[], $3::halfvec[], $4::sparsevec[], $5::integer[],
+                             $6::timestamptz[], $7::timestamptz[])
+"""
+_IN_FORCE = """
+    SELECT document_id, version, effective_from, effective_until FROM document_versions
+    WHERE tenant_id = $1 AND document_id = ANY ($2)
 """
 # A hosted store was told that these hold until further.
 _OPEN_ENDED = """
@@ -157,8 +128,7 @@ class _Storing:
             self._connection, self._tenant_id, {d.document_id: d.source for d in documents}
         )
         if changed:
-            stored = {document_id: version.number for document_id, version in versions.items()}
-            entry = AuditEntry("documents.stored", "", {"versions": stored})
+            entry = AuditEntry("documents.stored", "", {"versions": _numbers(versions)})
             await append(self._connection, self._tenant_id, entry)
         return [
             _outcome(d, versions[d.document_id], shown)
@@ -186,7 +156,7 @@ class _Storing:
             embedder=self._request.embedder,
         )
         corpus = await reweigh(self._connection, self._corpus, step)
-        await self._write_vectors(changed, corpus.pinned_length)
+        await self._write_vectors(changed, versions, corpus.pinned_length)
         await move(self._connection, corpus, step)
         return shown
 
@@ -211,15 +181,26 @@ class _Storing:
             [len(d.chunk_ids) for d in documents],
             [d.effective_from or self._corpus.now for d in documents],
         )
-        numbers = {document_id: version.number for document_id, version in versions.items()}
+        numbers = _numbers(versions)
         for columns in await asyncio.to_thread(chunk_columns, documents, numbers):
             await self._connection.execute(_INSERT_CHUNKS, self._tenant_id, *columns)
 
-    async def _write_vectors(self, changed: Sequence[PreparedDocument], pinned: float) -> None:
+    async def _write_vectors(
+        self,
+        changed: Sequence[PreparedDocument],
+        versions: Mapping[str, _Version],
+        pinned: float,
+    ) -> None:
         ids = [chunk_id for d in changed for chunk_id in d.chunk_ids]
         written = await self._taken_back(ids, pinned)
+        rows = await self._connection.fetch(_IN_FORCE, self._tenant_id, list(versions))
+        in_force = {
+            row["document_id"]: (row["effective_from"], row["effective_until"])
+            for row in rows
+            if row["version"] == versions[row["document_id"]].number
+        }
         for part in sliced(changed, _size):
-            for columns in await asyncio.to_thread(vector_columns, part, pinned):
+            for columns in await asyncio.to_thread(vector_columns, part, in_force, pinned):
                 await self._connection.execute(_INSERT_VECTORS, self._tenant_id, *columns)
         if written:
             open_ended = await self._connection.fetch(_OPEN_ENDED, self._tenant_id, written)
@@ -234,16 +215,12 @@ class _Storing:
         return await replication.take_back(self._connection, self._tenant_id, announced, ids)
 
 
-async def put_in_order(
-    connection: Connection, tenant_id: TenantId, ids: Sequence[str], now: datetime
-) -> tuple[list[Row], dict[str, int]]:
-    """Let each version hold until the next; return vectors that changed, and what holds now."""
-    moved = await connection.fetch(_ORDER, tenant_id, ids, now)
-    return moved, dict(await connection.fetch(_SHOW, tenant_id, ids, now))
-
-
 def _same(row: Row | None, document: PreparedDocument) -> bool:
     return row is not None and row["content_hash"] == document.content_hash
+
+
+def _numbers(versions: Mapping[str, _Version]) -> dict[str, int]:
+    return {document_id: version.number for document_id, version in versions.items()}
 
 
 def _size(document: PreparedDocument) -> int:

@@ -9,9 +9,8 @@ import orjson
 from compliance_copilot.core.clock import new_ids
 from compliance_copilot.core.errors import NotFound
 from compliance_copilot.core.vocabulary import TenantId
-from compliance_copilot.rag.corpus import put_in_order
 from compliance_copilot.rag.statistics import Step, move, open_corpus
-from compliance_copilot.rag.versions import content_hash
+from compliance_copilot.rag.versions import content_hash, put_in_order
 from compliance_copilot.storage.audit import AuditEntry, append
 from compliance_copilot.storage.database import Connection, Database, Row
 
