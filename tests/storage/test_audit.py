@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from benchmarks.audit_drill import KINDS, Ground, tampered
+from benchmarks.audit_drill import KINDS, Ground, rewrite_from, tampered
 from compliance_copilot.core.acting import Actor, acting
 from compliance_copilot.core.errors import SetupError
 from compliance_copilot.core.vocabulary import NewDocument, Scope, TenantId
@@ -201,6 +201,33 @@ async def test_an_entry_that_is_not_yet_anchored_is_told_and_the_next_one_anchor
     await service.audit.record(acme, AuditEntry("next"))
     verdict = await service.audit.verify(acme)
     assert verdict.anchored == verdict.entries
+
+
+async def test_what_one_host_has_anchored_is_found_on_another_with_its_checkpoints(
+    service: Service, settings: Settings, owner: asyncpg.Connection, tmp_path: Path
+) -> None:
+    acme = (await make_customer(service, "acme")).tenant_id
+    here, there = service.audit, tmp_path / "there"
+    assert settings.database_url is not None
+    dsn = settings.database_url.get_secret_value()
+    other = Checkpoints(there, open_checkpoints(settings).signer)
+    async with open_database(dsn, anchor=other.write) as database:
+        for number in range(3):
+            await AuditLog(database, other).record(acme, AuditEntry("done.there", f"{number}"))
+    honest = await here.verify(acme)
+    assert (honest.valid, honest.anchored, honest.entries) == (True, 2, 5)
+    whole = await here.verify(acme, [there])
+    assert (whole.valid, whole.anchored, whole.entries) == (True, 5, 5)
+
+    await rewrite_from(Ground(owner, here, acme), 4, 5)
+    assert (await here.verify(acme)).valid, "this host has vouched for nothing of the tail"
+    found = await here.verify(acme, [there])
+    assert found.fault is not None
+    assert found.fault.position == 4
+    exported = [line async for line in here.export(acme, [there])]
+    fault = verified_export(exported, whole.public_key).fault
+    assert fault is not None
+    assert fault.position == 4
 
 
 async def test_a_checkpoint_that_cannot_be_written_stops_no_change(

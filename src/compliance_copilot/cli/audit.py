@@ -27,6 +27,15 @@ PublicKey = Annotated[
     ),
 ]
 ExportedLog = Annotated[Path | None, typer.Argument(help="An exported log; no database is used.")]
+Elsewhere = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--checkpoints",
+        exists=True,
+        file_okay=False,
+        help="A folder that another host has written (DATA_DIR/audit/checkpoints); repeat it.",
+    ),
+]
 _PUBLIC_KEY = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -60,16 +69,21 @@ def verify(
     ] = None,
     tenant: Tenant = None,
     public_key: PublicKey = None,
+    checkpoints: Elsewhere = None,
     as_json: Json = False,
 ) -> None:
     """Tell whether a log is what it was; ends with 1 and the position when it is not.
 
-    Examples: compliance-copilot audit verify --tenant acme_corp ·
+    Entries after `anchored` have no checkpoint here: another host wrote them, or nobody was told
+    of them.
+
+    Examples: compliance-copilot audit verify --tenant acme_corp --checkpoints host-b/checkpoints ·
     compliance-copilot audit verify acme.jsonl --public-key PUBLIC_KEY
     """
     if public_key is not None and not _PUBLIC_KEY.fullmatch(public_key):
         raise typer.BadParameter("a public key has 64 hexadecimal digits")
-    verdict = _of_file(file, public_key) if file else with_service(lambda s: _of(s, tenant))
+    more = checkpoints or []
+    verdict = _of_file(file, public_key) if file else with_service(lambda s: _of(s, tenant, more))
     show_one(verdict, as_json=as_json)
     if not verdict.valid:
         raise typer.Exit(1)
@@ -79,6 +93,7 @@ def verify(
 def export(
     tenant: Tenant = None,
     output: Annotated[Path | None, typer.Option(help="Where to; without, to stdout.")] = None,
+    checkpoints: Elsewhere = None,
     as_json: Json = False,
 ) -> None:
     """Write a log with its checkpoints, signed, one JSON value per line.
@@ -88,7 +103,8 @@ def export(
 
     async def work(service: "Service") -> bytes:
         chain = await _chain(service, tenant)
-        return b"".join([line async for line in service.audit.export(chain)])
+        lines = service.audit.export(chain, checkpoints or [])
+        return b"".join([line async for line in lines])
 
     written = with_service(work)
     if output is None:
@@ -124,8 +140,8 @@ async def _chain(service: "Service", tenant: str | None) -> TenantId:
     return (await service.tenants.require(TenantId(tenant))).tenant_id
 
 
-async def _of(service: "Service", tenant: str | None) -> "Verdict":
-    return await service.audit.verify(await _chain(service, tenant))
+async def _of(service: "Service", tenant: str | None, more: list[Path]) -> "Verdict":
+    return await service.audit.verify(await _chain(service, tenant), more)
 
 
 def _of_file(file: Path, public_key: str | None) -> "Verdict":

@@ -68,25 +68,32 @@ class Checkpoints:
         except OSError as error:
             log.error("audit checkpoint not written: %s", error)
 
-    def read(self, tenant_id: TenantId) -> list[Checkpoint]:
-        """Return a chain's checkpoints in the order they were written.
-
-        A line that is no checkpoint becomes one that no key has signed: it is a fault, not a gap.
-        """
-        file = self._file(tenant_id)
-        lines = file.read_bytes().splitlines() if file.exists() else []
-        return [checkpoint_of(_parsed(line)) for line in lines]
+    def read(self, tenant_id: TenantId, elsewhere: Sequence[Path] = ()) -> list[Checkpoint]:
+        """Return a chain's checkpoints: of this host, and of the folders of others."""
+        folders = (self._folder, *elsewhere)
+        return [found for folder in folders for found in read_checkpoints(folder, tenant_id)]
 
     def _append(self, tenant_id: TenantId, line: bytes) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        descriptor = os.open(self._file(tenant_id), flags, 0o600)
+        descriptor = os.open(_file(self._folder, tenant_id), flags, 0o600)
         try:
             os.write(descriptor, line)
         finally:
             os.close(descriptor)
 
-    def _file(self, tenant_id: TenantId) -> Path:
-        return self._folder / f"{tenant_id}.jsonl"
+
+def read_checkpoints(folder: Path, tenant_id: TenantId) -> list[Checkpoint]:
+    """Return a chain's checkpoints in a host's folder, in the order they were written.
+
+    A line that is no checkpoint becomes one that no key has signed: it is a fault, not a gap.
+    """
+    file = _file(folder, tenant_id)
+    lines = file.read_bytes().splitlines() if file.exists() else []
+    return [checkpoint_of(_parsed(line)) for line in lines]
+
+
+def _file(folder: Path, tenant_id: TenantId) -> Path:
+    return folder / f"{tenant_id}.jsonl"
 
 
 def checkpoint_of(fields: Any) -> Checkpoint:

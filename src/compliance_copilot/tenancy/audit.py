@@ -1,8 +1,9 @@
 """Reading the audit log: a page, a verdict, an export that proves itself."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -84,9 +85,12 @@ class AuditLog:
             rows = await connection.fetch(_LIST, tenant_id, before, *parts, limit)
         return [ChainedEntry(**dict(row)) for row in rows]
 
-    async def verify(self, tenant_id: TenantId) -> Verdict:
-        """Walk along a chain and compare it with the checkpoints of this host."""
-        checkpoints = self._checkpoints.read(tenant_id)
+    async def verify(self, tenant_id: TenantId, elsewhere: Sequence[Path] = ()) -> Verdict:
+        """Walk along a chain and compare it with the checkpoints of this host.
+
+        `elsewhere`: folders of checkpoints that other hosts have written.
+        """
+        checkpoints = self._checkpoints.read(tenant_id, elsewhere)
         public_key = self._checkpoints.signer.public_key
         anchors, fault = anchors_of(tenant_id, checkpoints, public_key)
         walk = Walk(tenant_id, anchors)
@@ -95,7 +99,9 @@ class AuditLog:
         walk.end()
         return _verdict(walk, fault, public_key)
 
-    async def export(self, tenant_id: TenantId) -> AsyncIterator[bytes]:
+    async def export(
+        self, tenant_id: TenantId, elsewhere: Sequence[Path] = ()
+    ) -> AsyncIterator[bytes]:
         """Yield the lines of a file that `verified_export` can check without the database.
 
         Signed in its first line: how many entries follow, and the last one's hash.
@@ -111,7 +117,7 @@ class AuditLog:
             "public_key": signer.public_key,
         }
         yield _line({"export": told, "signature": signer.sign(_EXPORT, _canonical(told))})
-        for checkpoint in self._checkpoints.read(tenant_id):
+        for checkpoint in self._checkpoints.read(tenant_id, elsewhere):
             yield _line({"checkpoint": asdict(checkpoint)})
         for entry in entries:
             yield _line({"entry": fields_of(entry)})
