@@ -136,6 +136,14 @@ def term_strings(text: str, language: str) -> dict[int, str]:
     return found
 
 
+def word_stems(text: str, language: str) -> list[str]:
+    """Return the stems of a text's words and identifiers, each once, without stop words."""
+    found: dict[int, str] = {}
+    for word_ids, whole_ids, stems in _tokens(text, language):
+        found.update(zip(word_ids + whole_ids, stems, strict=True))
+    return list(found.values())
+
+
 def is_bigram(term_id: int) -> bool:
     """Tell a pair of words from a single one."""
     return term_id >= BIGRAM_BASE

@@ -5,6 +5,7 @@ Pure; must not enter: providers, budgets, HTTP.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from compliance_copilot.core.events import Cited, Delta, Tell, nobody
 from compliance_copilot.core.vocabulary import (
@@ -100,11 +101,14 @@ class Composition:
         self._sources = sources
         self._unsupported = unsupported
         self._tell = tell
-        self._language = reader_language(question)
         self._citations = Citations()
         self._waiting: list[str] = []
         self._told: list[str] = []
         self._cited = 0
+
+    @cached_property
+    def _language(self) -> str:
+        return reader_language(self._question)
 
     @property
     def supported(self) -> list[CheckedSentence]:
@@ -114,7 +118,8 @@ class Composition:
     def add(self, sentence: CheckedSentence) -> None:
         """Take the next sentence in."""
         self.sentences.append(sentence)
-        text = shown(sentence, self._citations, self._unsupported, self._language)
+        language = "" if sentence.supported else self._language  # which takes time to tell
+        text = shown(sentence, self._citations, self._unsupported, language)
         if text is not None:
             self._waiting.append(text)
         if sentence.supported or self._told:

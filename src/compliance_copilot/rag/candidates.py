@@ -16,6 +16,7 @@ _MIN_WORDS = 3
 
 _LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
 _EMPHASIS = re.compile(r"\*{1,3}|(?<![^\W_])_{1,2}(?=\S)|(?<=\S)_{1,2}(?![^\W_])|`+|~~")
+_SIGN = re.compile(r"[*_`~]")
 _SPACE = re.compile(r"\s+(?:>[ \t>]*)*")
 _END = (".", "!", "?", "…", "。")
 
@@ -32,16 +33,18 @@ class Form(StrEnum):
 class Candidate(NamedTuple):
     """A possible sentence of an answer: verbatim stretches of one text, by their numbers in it.
 
-    `headings` and `before` are stretches that say what it is about. `shapes`: which answers it
-    looks like (`questions.shapes_of`); `poor`: a question or a list of codes, which tells little.
+    `headings` and `before` are stretches that say what it is about. `cut`: it begins amid a
+    sentence; `poor`: a question or a list of codes, which tells little; `shapes`: which answers it
+    looks like (`questions.shapes_of`), None when nobody has looked.
     """
 
     form: Form
     parts: Sequence[int]
     headings: Sequence[int] = ()
     before: Sequence[int] = ()
-    shapes: int = 0
+    cut: bool = False
     poor: bool = False
+    shapes: int | None = None
 
     @property
     def own(self) -> int:
@@ -157,7 +160,9 @@ def _cells(row: str) -> list[str]:
 
 def readable(text: str) -> str:
     """Return a stretch of Markdown as plain words on one line; nothing is added."""
-    return _SPACE.sub(" ", _EMPHASIS.sub("", _LINK.sub(r"\1", text))).strip()
+    text = _LINK.sub(r"\1", text) if "[" in text else text
+    text = _EMPHASIS.sub("", text) if _SIGN.search(text) else text
+    return (_SPACE.sub(" ", text) if ">" in text else " ".join(text.split())).strip()
 
 
 def _ended(text: str) -> str:

@@ -71,7 +71,6 @@ MIN_SPAN_SHARE = 0.6
 a little more than a quote does."""
 
 _MARKER = re.compile(r"\s*\[(\d{1,3}(?:\s*[,;]\s*\d{1,3})*)\]")
-_SPACE = re.compile(r"\s+")
 _WORD = re.compile(r"\w+")
 _MODAL_STEMS = frozenset({"allow", "permit", "requir", "erlaub", "gestat", "zuläss", "erford"})
 
@@ -82,10 +81,12 @@ def check(sentence: DraftSentence, sources: Sequence[ScoredChunk]) -> CheckedSen
     Only `sources` can be cited. A sentence without quotes that names sources in brackets (`[2]`,
     the second) is matched against them.
     """
-    named = [
-        int(n) - 1 for group in _MARKER.findall(sentence.text) for n in re.findall(r"\d+", group)
-    ]
-    text = safe_text(_SPACE.sub(" ", _MARKER.sub("", sentence.text)).strip(), sources)
+    text, named = sentence.text, []
+    if "[" in text:
+        markers = _MARKER.findall(text)
+        named = [int(n) - 1 for group in markers for n in re.findall(r"\d+", group)]
+        text = _MARKER.sub("", text)
+    text = safe_text(" ".join(text.split()), sources)
     if sentence.quotes:
         quotes, reasons = _located(sentence.quotes, sources)
     else:
@@ -132,10 +133,9 @@ def _best_span(said: str, source: int, sources: Sequence[ScoredChunk]) -> Checke
     text = sources[source].chunk.text
     language = detect_language(text)
     wanted = content(said, language)
-    read = reading_of(sources[source].chunk).sentences
-    parts = [part for part in read.parts if part.kind != Kind.HEADING]
-    ones = [(part.start, part.end) for part in parts]
-    twos = [(a.start, b.end) for a, b in pairwise(parts)]
+    parts = reading_of(sources[source].chunk).sentences.parts
+    ones = [parts.span(n) for n, kind in enumerate(parts.kinds) if kind != Kind.HEADING]
+    twos = [(first[0], second[1]) for first, second in pairwise(ones)]
     best, best_share = None, MIN_SPAN_SHARE
     for start, end in ones + twos:
         share = shared(wanted, content(text[start:end], language))

@@ -67,12 +67,12 @@ def conflicts(quotes: Sequence[CheckedQuote], sources: Sequence[ScoredChunk]) ->
 
 def _read(quote: CheckedQuote, chunk: Chunk) -> _One | None:
     """Return what a quote says and about what; None for what is too short or too long to tell."""
-    reading, start, end = reading_of(chunk), quote.start - chunk.start, quote.end - chunk.start
-    statements = reading.statements
-    for number, own in enumerate(statements.stretches):
-        if (own.start, own.end) == (start, end):
-            about = words_of(own.about, statements.about)
-            begins = words_of(own.begins, statements.begins)
+    reading, place = reading_of(chunk), (quote.start - chunk.start, quote.end - chunk.start)
+    own, parts = reading.statements, reading.sentences.parts
+    for number, part in enumerate(own.parts):
+        if parts.span(part) == place:
+            about = words_of(own.about[number], own.about_bits)
+            begins = words_of(own.begins[number], own.begins_bits)
             return _One(quote, begins, about, reading.says(number)) if about else None
     about = subject(quote.text)
     return _One(quote, beginnings(quote.text), about, sayings(quote.text)) if about else None
@@ -93,25 +93,23 @@ def _first(one: _One, sources: Sequence[ScoredChunk]) -> list[Conflict]:
 
 
 def _quote(index: int, chunk: Chunk, number: int) -> CheckedQuote:
-    stretch = reading_of(chunk).statements.stretches[number]
-    start, end = stretch.start, stretch.end
+    reading = reading_of(chunk)
+    start, end = reading.sentences.parts.span(reading.statements.parts[number])
     return CheckedQuote(index, chunk.text[start:end], chunk.start + start, chunk.start + end)
 
 
-def _about_the_same(one: _One, statements: Statements) -> Iterator[tuple[int, float]]:
+def _about_the_same(one: _One, other: Statements) -> Iterator[tuple[int, float]]:
     """Yield which statements are about the same, and the share of words that is the same."""
-    begins = mask_of(one.begins, statements.begins)
+    begins = mask_of(one.begins, other.begins_bits)
     if begins.bit_count() < MIN_ALIKE * len(one.begins):
         return
-    about = mask_of(one.about, statements.about)
-    for number, other in enumerate(statements.stretches):
-        if not other.about:
+    about = mask_of(one.about, other.about_bits)
+    for number, (given, theirs) in enumerate(zip(other.begins, other.about, strict=True)):
+        both = (begins & given).bit_count()
+        if not theirs or both < MIN_ALIKE * (len(one.begins) + given.bit_count() - both):
             continue
-        both = (begins & other.begins).bit_count()
-        if both < MIN_ALIKE * (len(one.begins) + other.begins.bit_count() - both):
-            continue
-        common = (about & other.about).bit_count()
-        same = common / (len(one.about) + other.about.bit_count() - common)
+        common = (about & theirs).bit_count()
+        same = common / (len(one.about) + theirs.bit_count() - common)
         if same >= MIN_SAME:
             yield number, same
 

@@ -23,6 +23,8 @@ _URL = re.compile(
     r"|test|example|local|de|uk|eu)\b(?:/[^\s<>\"'`)\]]*)?",
     re.I,
 )  # fmt: skip
+_ADDRESS_SIGN = re.compile(r":|//|\.\w|www\.", re.I)
+"""What each address has: most sentences have it not, and a look for addresses is slow to say so."""
 _BLANK = re.compile(r"\n[ \t]*\r?\n")
 _BEFORE = 400
 _REMOVED = "[link removed]"
@@ -35,10 +37,11 @@ def safe_text(text: str, sources: Sequence[ScoredChunk]) -> str:
     """
     text = clean_text(text)
     # Taking something out can put something together: until nothing is left.
-    while (stripped := _stripped(text)) != text:
+    while ("[" in text or "<" in text) and (stripped := _stripped(text)) != text:
         text = stripped
-    text = text.replace("<", "‹").replace(">", "›") if _TAG.search(text) else text
-    if not _URL.search(text):
+    if "<" in text and _TAG.search(text):
+        text = text.replace("<", "‹").replace(">", "›")
+    if not names_address(text):
         return text
     known = _urls(source.chunk.text for source in sources)
     return _URL.sub(lambda found: found[0] if _bare(found[0]) in known else _REMOVED, text)
@@ -46,7 +49,7 @@ def safe_text(text: str, sources: Sequence[ScoredChunk]) -> str:
 
 def names_address(text: str) -> bool:
     """Tell whether a text names an address that a reader could open."""
-    return bool(_URL.search(text))
+    return bool(_ADDRESS_SIGN.search(text) and _URL.search(text))
 
 
 def _stripped(text: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from compliance_copilot.rag.analysis import detect_language, is_bigram, term_strings
+from compliance_copilot.rag.analysis import detect_language, word_stems
 
 
 class Asks(StrEnum):
@@ -27,7 +27,7 @@ class Asks(StrEnum):
 _FREQUENCY = r"(?:how (?:often|frequently)|wie (?:oft|häufig)|in welchen abständen)"
 _LENGTH = r"(?:how (?:long|soon|quickly|fast|old)|wie (?:lange|schnell|bald|alt))"
 _SHAPES: tuple[tuple[Asks, re.Pattern[str]], ...] = tuple(
-    (asks, re.compile(pattern, re.I))
+    (asks, re.compile(pattern))
     for asks, pattern in (
         (Asks.DURATION, rf"\b(?:{_FREQUENCY}|{_LENGTH}|within what|innerhalb welcher)\b"),
         (Asks.DURATION, r"\b(?:retention period|time ?limit|deadline|frist|aufbewahrungsdauer)\b"),
@@ -111,12 +111,15 @@ _EVIDENCE: Mapping[Asks, _Evidence] = {
 _BITS = {asks: 1 << place for place, asks in enumerate(_EVIDENCE)}
 
 
-def shapes_of(text: str) -> int:
-    """Return which answers a text looks like: the bits of all questions that it would fit."""
+EVERY_SHAPE = sum(_BITS.values())
+
+
+def shapes_of(text: str, asked: int = EVERY_SHAPE) -> int:
+    """Return which of the answers that are asked for a text looks like, as bits of `asked`."""
     lower = text.lower()
     shapes = 0
     for asks, evidence in _EVIDENCE.items():
-        if evidence.pattern.search(lower if evidence.lowered else text):
+        if _BITS[asks] & asked and evidence.pattern.search(lower if evidence.lowered else text):
             shapes |= _BITS[asks]
     return shapes
 
@@ -198,22 +201,18 @@ class Question:
 def parse(text: str) -> Question:
     """Return the question taken apart. A question without content words has no weights."""
     language = detect_language(text)
-    asks = next((asks for asks, shape in _SHAPES if shape.search(text)), Asks.ANYTHING)
+    lower = text.lower()
+    asks = next((asks for asks, shape in _SHAPES if shape.search(lower)), Asks.ANYTHING)
     weights: dict[str, float] = {}
     forms: dict[str, tuple[str, float]] = {}
     for match in _WORDS.finditer(text):
         word = match.group()
-        for stem in stems(word, language):
+        for stem in word_stems(word, language):
             weights[stem] = max(weights.get(stem, 0.0), _weight(word, stem, match.start()))
             forms[stem] = (stem, 1.0)
             for relative in _RELATED_STEMS.get(stem, ()):
                 forms.setdefault(relative, (stem, _RELATED))
     return Question(text, language, asks, weights, forms, _BITS.get(asks, 0))
-
-
-def stems(word: str, language: str) -> list[str]:
-    """Return the stems of a word, without stop words; two for `write-down`."""
-    return [stem for id_, stem in term_strings(word, language).items() if not is_bigram(id_)]
 
 
 def _weight(word: str, stem: str, start: int) -> float:
@@ -230,7 +229,7 @@ def _related_stems() -> dict[str, frozenset[str]]:
     related: dict[str, set[str]] = {}
     for line in _RELATIVES:
         language = "de" if _RELATIVES.index(line) >= _FIRST_GERMAN else "en"
-        group = {stem for word in line.split() for stem in stems(word, language)}
+        group = {stem for word in line.split() for stem in word_stems(word, language)}
         for stem in group:
             related.setdefault(stem, set()).update(group - {stem})
     return {stem: frozenset(others) for stem, others in related.items()}

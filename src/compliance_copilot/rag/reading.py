@@ -18,7 +18,7 @@ import orjson
 import Stemmer
 
 from compliance_copilot.core.vocabulary import Chunk
-from compliance_copilot.rag.candidates import Candidate, candidates
+from compliance_copilot.rag.candidates import Candidate, Form, candidates
 from compliance_copilot.rag.hostile import is_suspicious, passage, passage_bounds
 from compliance_copilot.rag.matching import folded
 from compliance_copilot.rag.questions import shapes_of
@@ -29,6 +29,7 @@ _WORD = re.compile(r"[^\W_]+")
 # Numbers of sections (4.2.1) and names (O'Brien) are words in one piece, too.
 _JOINED = re.compile(r"(?<![^\W_])(?:\d+(?:\.\d+)+[^\W_]*|[^\W_]+(?:['’][^\W_]+)+)")
 _CODE = re.compile(r"\b(?:[A-Z]{1,5}[. ]?\d|\d+\.\d+\.\d)")
+_BITS = [1 << place for place in range(256)]
 _SAYING = frozenset({Kind.PROSE, Kind.ITEM, Kind.ROW})
 
 
@@ -46,47 +47,49 @@ RULES = _rules()
 room's code, so that nobody has to remember to count a version up."""
 
 
-class Part(NamedTuple):
-    """A sentence, heading, row or block of code: where it stands, its words in order."""
+class Parts(NamedTuple):
+    """The sentences, headings, rows and blocks of code of a text, in order: a column for each fact.
 
-    start: int
-    end: int
-    kind: str
-    words: Sequence[int]
+    `words`: the words of a part in order, by their numbers in `Sentences`.
+    """
+
+    starts: Sequence[int]
+    ends: Sequence[int]
+    kinds: Sequence[str]
+    words: Sequence[Sequence[int]]
+
+    def span(self, number: int) -> tuple[int, int]:
+        """Return where a part stands."""
+        return self.starts[number], self.ends[number]
 
 
 class Sentences(NamedTuple):
-    """What selection looks at. Words are numbers: places in `words`, each in small letters, once.
+    """What selection looks at.
 
-    `heads`: the words of title and headings, in order.
+    `words`: each word once, in small letters, before each a space (and one at the end): its number
+    is how many spaces stand before that. `heads`: the words of title and headings, in order.
     """
 
-    words: Sequence[str]
+    words: str
     heads: Sequence[int]
-    parts: Sequence[Part]
+    parts: Parts
     candidates: Sequence[Candidate]
 
 
-class Statement(NamedTuple):
-    """A stretch that says something. Bits of `begins` and `about` are places in `Statements`."""
-
-    start: int
-    end: int
-    begins: int
-    about: int
-
-
 class Statements(NamedTuple):
-    """What of a chunk could disagree with another.
+    """What of a chunk could disagree with another: a column for each fact.
 
-    `begins`: how the words of the whole chunk begin; `about`: the words that its statements are
-    about. `said` says what each commits itself to; None: not read yet.
+    `begins_bits`: how the words of the whole chunk begin; `about_bits`: the words that statements
+    are about. `parts`: which part each statement is; `begins` and `about`: its bits of either (none
+    when it is too short or too long to tell); `said`: what it commits itself to, None: not read.
     """
 
-    begins: Mapping[str, int]
-    about: Mapping[str, int]
-    stretches: Sequence[Statement]
-    said: list[Sayings | None]
+    begins_bits: Mapping[str, int]
+    about_bits: Mapping[str, int]
+    parts: Sequence[int]
+    begins: Sequence[int]
+    about: Sequence[int]
+    said: list[Sequence[Any] | None]
 
 
 class Reading:
@@ -110,22 +113,23 @@ class Reading:
     def record(self) -> bytes:
         """Return all that can be read, to be kept."""
         sentences, statements = self.sentences, self.statements
-        for part in sentences.parts:
-            self.trusted(part.start, part.end)
+        parts = sentences.parts
+        for start, end in zip(parts.starts, parts.ends, strict=True):
+            self.trusted(start, end)
         return orjson.dumps(
             {
                 "suspicious": self.suspicious,
                 "passages": [[*bounds, bad] for bounds, bad in self._passages.items()],
-                "words": " ".join(sentences.words),
+                "words": sentences.words,
                 "heads": sentences.heads,
-                "parts": list(map(list, sentences.parts)),
-                "candidates": list(map(list, sentences.candidates)),
-                "begins": " ".join(statements.begins),
-                "about": " ".join(statements.about),
-                "stretches": [
-                    [s.start, s.end, f"{s.begins:x}", f"{s.about:x}"] for s in statements.stretches
-                ],
-                "said": [list(self.says(n)) for n in range(len(statements.stretches))],
+                "parts": list(parts),
+                "candidates": [list(self._looked_at(one)) for one in sentences.candidates],
+                "begins_bits": " ".join(statements.begins_bits),
+                "about_bits": " ".join(statements.about_bits),
+                "statements": statements.parts,
+                "begins": [f"{mask:x}" for mask in statements.begins],
+                "about": [f"{mask:x}" for mask in statements.about],
+                "said": [list(self.says(n)) for n in range(len(statements.parts))],
             }
         )
 
@@ -155,12 +159,8 @@ class Reading:
         """What selection looks at."""
         kept = self._kept
         if kept:
-            return Sentences(
-                kept["words"].split(),
-                kept["heads"],
-                list(map(Part._make, kept["parts"])),
-                list(map(Candidate._make, kept["candidates"])),
-            )
+            found = list(map(Candidate._make, kept["candidates"]))
+            return Sentences(kept["words"], kept["heads"], Parts._make(kept["parts"]), found)
         return self._read_sentences()
 
     @cached_property
@@ -169,21 +169,23 @@ class Reading:
         kept = self._kept
         if kept:
             return Statements(
-                _bits(kept["begins"].split()),
-                _bits(kept["about"].split()),
-                [Statement(a, b, int(c, 16), int(d, 16)) for a, b, c, d in kept["stretches"]],
-                list(map(Sayings._make, kept["said"])),
+                _bits(kept["begins_bits"].split()),
+                _bits(kept["about_bits"].split()),
+                kept["statements"],
+                [int(mask, 16) for mask in kept["begins"]],
+                [int(mask, 16) for mask in kept["about"]],
+                kept["said"],
             )
         return self._read_statements()
 
     def says(self, number: int) -> Sayings:
         """Return what a statement commits itself to: the dear part, read when it is compared."""
-        stretches, said = self.statements.stretches, self.statements.said
-        found = said[number]
+        statements = self.statements
+        found = statements.said[number]
         if found is None:
-            one = stretches[number]
-            found = said[number] = sayings(self._text[one.start : one.end])
-        return found
+            start, end = self.sentences.parts.span(statements.parts[number])
+            statements.said[number] = found = sayings(self._text[start:end])
+        return Sayings._make(found)
 
     @cached_property
     def _kept(self) -> Mapping[str, Any]:
@@ -200,28 +202,37 @@ class Reading:
         own = [(at, numbers.setdefault(word, len(numbers))) for at, word in _words(text)]
         above = [numbers.setdefault(word, len(numbers)) for _, word in _words(heads)]
         found = spans(text)
-        parts = [
-            Part(p.start, p.end, p.kind, [n for at, n in own if p.start <= at < p.end])
-            for p in found
-        ]
+        parts = Parts(
+            [part.start for part in found],
+            [part.end for part in found],
+            [part.kind for part in found],
+            [[n for at, n in own if part.start <= at < part.end] for part in found],
+        )
         options = [
-            one._replace(shapes=shapes_of(raw), poor=_is_poor(raw))
+            one._replace(cut=_is_cut(one, raw), poor=_is_poor(raw))
             for one in candidates(text, found)
-            if (raw := "\n".join(text[parts[n].start : parts[n].end] for n in one.parts))
+            if (raw := _raw(text, parts, one))
         ]
-        return Sentences(list(numbers), above, parts, options)
+        return Sentences(f" {' '.join(numbers)} ", above, parts, options)
+
+    def _looked_at(self, one: Candidate) -> Candidate:
+        return one._replace(shapes=shapes_of(_raw(self._text, self.sentences.parts, one)))
 
     def _read_statements(self) -> Statements:
-        parts = [part for part in self.sentences.parts if part.kind in _SAYING]
-        texts = [self._text[part.start : part.end] for part in parts]
-        begun, about = list(map(beginnings, texts)), list(map(subject, texts))
+        parts = self.sentences.parts
+        numbers = [n for n, kind in enumerate(parts.kinds) if kind in _SAYING]
+        texts = [self._text[slice(*parts.span(n))] for n in numbers]
+        about = list(map(subject, texts))
         begins_bits = _bits(sorted(beginnings(self._text)))
         about_bits = _bits(sorted(frozenset[str]().union(*about)))
-        stretches = [
-            Statement(part.start, part.end, mask_of(begin, begins_bits), mask_of(words, about_bits))
-            for part, begin, words in zip(parts, begun, about, strict=True)
-        ]
-        return Statements(begins_bits, about_bits, stretches, [None] * len(stretches))
+        return Statements(
+            begins_bits,
+            about_bits,
+            numbers,
+            [mask_of(beginnings(text), begins_bits) for text in texts],
+            [mask_of(words, about_bits) for words in about],
+            [None] * len(numbers),
+        )
 
 
 def reading_of(chunk: Chunk) -> Reading:
@@ -245,7 +256,9 @@ def words_of(mask: int, bits: Mapping[str, int]) -> frozenset[str]:
 
 
 def _bits(words: Sequence[str]) -> dict[str, int]:
-    return {word: 1 << place for place, word in enumerate(words)}
+    while len(words) > len(_BITS):
+        _BITS.append(1 << len(_BITS))
+    return dict(zip(words, _BITS, strict=False))
 
 
 def _words(text: str) -> list[tuple[int, str]]:
@@ -257,6 +270,14 @@ def _words(text: str) -> list[tuple[int, str]]:
         ends = [n for n, letter in enumerate(whole) if letter == "."][1:]  # 4.2 of 4.2.1
         found += [(match.start(), whole[:end]) for end in (*ends, len(whole))]
     return sorted(found, key=itemgetter(0))
+
+
+def _raw(text: str, parts: Parts, one: Candidate) -> str:
+    return "\n".join([text[slice(*parts.span(n))] for n in one.parts])
+
+
+def _is_cut(one: Candidate, raw: str) -> bool:
+    return raw[:1].islower() and one.form == Form.PLAIN
 
 
 def _is_poor(text: str) -> bool:

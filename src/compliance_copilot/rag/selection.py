@@ -6,16 +6,17 @@ Pure; must not enter: providers, prompts, storage.
 
 import math
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
-from compliance_copilot.core.vocabulary import DraftSentence, Quote, ScoredChunk
+from compliance_copilot.core.vocabulary import Chunk, DraftSentence, Quote, ScoredChunk
 from compliance_copilot.rag import questions
+from compliance_copilot.rag.analysis import word_stems
 from compliance_copilot.rag.candidates import Candidate, Form, shown
 from compliance_copilot.rag.questions import Asks, Question
-from compliance_copilot.rag.reading import reading_of
+from compliance_copilot.rag.reading import Sentences, reading_of
 
 SentenceScorer = Callable[[str, Sequence[str]], Sequence[float]]
 """Similarity of a question to each sentence, -1..1: the default embedder can lend itself."""
@@ -65,22 +66,44 @@ _NOTHING = ("", 0.0)
 _TYPED = frozenset({Asks.DURATION, Asks.QUANTITY})
 
 
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """A source, and how much retrieval speaks for it."""
+
+    number: int
+    chunk: Chunk
+    read: Sentences
+    score: float
+    strength: float
+
+
 @dataclass(slots=True)
 class _Scored:
-    source: int
+    origin: _Origin
     candidate: Candidate
     start: int
     """Where its own words begin in the text of the source."""
-    stretches: Sequence[str]
     credits: dict[str, float]
     coverage: float = 0.0
     fits: bool = False
     score: float = 0.0
 
     @property
+    def stretches(self) -> list[str]:
+        """Return its stretches as they stand in the source."""
+        text, parts = self.origin.chunk.text, self.origin.read.parts
+        return [text[slice(*parts.span(n))] for n in self.candidate.parts]
+
+    @property
     def text(self) -> str:
-        """Return its stretches as they stand in the source, one to a line."""
+        """Return its stretches, one to a line."""
         return "\n".join(self.stretches)
+
+    @property
+    def length(self) -> int:
+        """Return the length of its text."""
+        parts, own = self.origin.read.parts, self.candidate.parts
+        return sum([parts.ends[n] - parts.starts[n] for n in own]) + len(own) - 1
 
 
 def select(
@@ -100,11 +123,12 @@ def select(
     if max(question.weights.values(), default=0.0) < 1.0:
         return []  # "How long?" asks about nothing
     scored = _scored(question, sources)
-    _rank(question, scored, sources, scorer)
+    _rank(question, scored, scorer)
     asked = min_evidence / DEFAULT_MIN_EVIDENCE
-    best = [item for item in scored if _answers(question, item, sources, asked)]
+    needed = {fits: _needed(question, fits=fits) for fits in (True, False)}
+    best = [item for item in scored if _answers(question, item, needed[item.fits], asked)]
     chosen = _distinct(sorted(best, key=_order), max_sentences)
-    return [_draft(item) for item in _in_document_order(chosen, sources)]
+    return [_draft(item) for item in _in_document_order(chosen)]
 
 
 def _scored(question: Question, sources: Sequence[ScoredChunk]) -> list[_Scored]:
@@ -116,24 +140,23 @@ def _scored(question: Question, sources: Sequence[ScoredChunk]) -> list[_Scored]
         met = look_up.met(read.words)
         if not met:
             continue
+        origin = _Origin(index, chunk, read, source.score, _strength(source))
         titles = {met[n][0]: met[n][1] * _TITLE for n in read.heads if n in met}
-        hits = [[met[n] for n in part.words if n in met] for part in read.parts]
+        hits = [[met[n] for n in words if n in met] for words in read.parts.words]
         for candidate in read.candidates:
-            start = read.parts[candidate.own].start
+            start = read.parts.starts[candidate.own]
             place = (chunk.document_id, chunk.version, chunk.start + start)
             if place not in seen:
                 seen.add(place)
-                stretches = [chunk.text[slice(*read.parts[n][:2])] for n in candidate.parts]
-                earned = _credits(candidate, hits, titles)
-                found.append(_Scored(index, candidate, start, stretches, earned))
+                found.append(_Scored(origin, candidate, start, _credits(candidate, hits, titles)))
     return found
 
 
 class _LookUp:
     """Finds the content words of one question among the words of texts.
 
-    Prefixes let through whatever a stem may come from, then the stems decide: most words of a
-    text are met once and never stemmed, which would be most of the time of a request.
+    Prefixes let through whatever a stem may come from, then the stems decide: most words are never
+    stemmed, which would be most of the time of a request.
     """
 
     def __init__(self, question: Question) -> None:
@@ -142,20 +165,22 @@ class _LookUp:
         self._prefixes = tuple(sorted({form[: max(3, len(form) - 2)] for form in question.forms}))
         self._languages = tuple(dict.fromkeys((question.language, "en")))
 
-    def met(self, words: Sequence[str]) -> dict[int, tuple[str, float]]:
+    def met(self, words: str) -> dict[int, tuple[str, float]]:
         """Return which of the words stand for one of the question: its word and the credit."""
-        known = self._known
         found: dict[int, tuple[str, float]] = {}
-        for number, word in enumerate(words):
-            earned = known.get(word) or self._credit(word)
-            if earned[1]:
-                found[number] = earned
+        for prefix in self._prefixes:
+            at = words.find(f" {prefix}")
+            while at >= 0:
+                end = words.index(" ", at + 1)
+                word = words[at + 1 : end]
+                earned = self._known.get(word) or self._credit(word)
+                if earned[1]:
+                    found[words.count(" ", 0, at)] = earned
+                at = words.find(f" {prefix}", end)
         return found
 
     def _credit(self, word: str) -> tuple[str, float]:
-        stems: list[str] = []
-        if word.startswith(self._prefixes):
-            stems = [stem for lang in self._languages for stem in questions.stems(word, lang)]
+        stems = [stem for lang in self._languages for stem in word_stems(word, lang)]
         earned = [self._earned(stem) for stem in stems]
         self._known[word] = max(earned, key=itemgetter(1), default=_NOTHING)
         return self._known[word]
@@ -177,43 +202,47 @@ def _credits(
 ) -> dict[str, float]:
     """Credit own words in full, those of headings, title and the sentence before in part."""
     earned = dict(titles)
-    for parts, share in (
-        (candidate.parts, 1.0),
-        (candidate.headings, _CONTEXT),
-        (candidate.before, _BEFORE),
-    ):
-        for part in parts:
-            for term, credit in hits[part]:
-                earned[term] = max(earned.get(term, 0.0), credit * share)
+    get = earned.get
+    for part in candidate.parts:
+        for term, credit in hits[part]:
+            earned[term] = max(get(term, 0.0), credit)
+    for part in candidate.headings:
+        for term, credit in hits[part]:
+            earned[term] = max(get(term, 0.0), credit * _CONTEXT)
+    for part in candidate.before:
+        for term, credit in hits[part]:
+            earned[term] = max(get(term, 0.0), credit * _BEFORE)
     return earned
 
 
-def _rank(
-    question: Question,
-    scored: list[_Scored],
-    sources: Sequence[ScoredChunk],
-    scorer: SentenceScorer | None,
-) -> None:
+def _rank(question: Question, scored: list[_Scored], scorer: SentenceScorer | None) -> None:
     weights = _weights(question, scored)
     whole = sum(weights.values())
     for item in scored:
-        item.coverage = sum(weights[t] * c for t, c in item.credits.items()) / whole
-        strength = _strength(sources[item.source])
-        if item.coverage < _HOPELESS * (1.0 - strength):
+        item.coverage = sum([weights[t] * c for t, c in item.credits.items()]) / whole
+        origin = item.origin
+        if item.coverage < _HOPELESS * (1.0 - origin.strength):
             continue
-        item.fits = not question.shape or bool(item.candidate.shapes & question.shape)
-        retrieved = _RETRIEVED * (sources[item.source].score + strength)
+        item.fits = not question.shape or _shows(item, question.shape)
+        retrieved = _RETRIEVED * (origin.score + origin.strength)
         item.score = item.coverage + retrieved + _shape(question, item)
     if scorer is not None:
         _add_similarity(question, scored, scorer)
 
 
+def _shows(item: _Scored, shape: int) -> bool:
+    shapes = item.candidate.shapes
+    return bool(shape & (questions.shapes_of(item.text, shape) if shapes is None else shapes))
+
+
 def _weights(question: Question, scored: Sequence[_Scored]) -> Mapping[str, float]:
     """Weigh each content word by its rarity among the sentences; absent counts as rarest."""
     count = max(2, len(scored))
-    frequency: Counter[str] = Counter()
+    frequency = dict.fromkeys(question.weights, 0)
     for item in scored:
-        frequency.update(term for term, credit in item.credits.items() if credit >= _COMPOUND)
+        for term, credit in item.credits.items():
+            if credit >= _COMPOUND:
+                frequency[term] += 1
     return {
         term: weight * (1.0 + math.log(1.0 + count / max(1, frequency[term])))
         for term, weight in question.weights.items()
@@ -222,11 +251,11 @@ def _weights(question: Question, scored: Sequence[_Scored]) -> Mapping[str, floa
 
 def _shape(question: Question, item: _Scored) -> float:
     """Return what the form of a sentence adds or takes: its fit, its length, a cut beginning."""
-    text = item.text
     shape = 0.25 if item.fits and question.shape else 0.0
-    if len(text) > _LONG:
-        shape -= min(0.3, (len(text) - _LONG) / 1500)
-    if text[:1].islower() and item.candidate.form == Form.PLAIN:
+    length = item.length
+    if length > _LONG:
+        shape -= min(0.3, (length - _LONG) / 1500)
+    if item.candidate.cut:
         shape -= 0.15
     if item.candidate.poor:
         shape -= 0.3
@@ -247,19 +276,16 @@ def _strength(source: ScoredChunk) -> float:
     return min(max(above / (STRONG_COSINE - UNRELATED_COSINE), 0.0), 1.0)
 
 
-def _answers(
-    question: Question, item: _Scored, sources: Sequence[ScoredChunk], asked: float
-) -> bool:
-    # Headings alone do not answer: the sentence brings a word of its own, or what was asked for.
-    own = any(credit > _CONTEXT for credit in item.credits.values())
-    if not own and not (question.shape and item.fits):
+def _answers(question: Question, item: _Scored, needed: float, asked: float) -> bool:
+    if item.coverage < needed * (1.0 - MOST_RELIEF * item.origin.strength) * asked:
         return False
-    relief = MOST_RELIEF * _strength(sources[item.source])
-    return item.coverage >= _needed(question, item) * (1.0 - relief) * asked
+    # Headings alone do not answer: the sentence brings a word of its own, or what was asked for.
+    own = max(item.credits.values(), default=0.0) > _CONTEXT
+    return own or bool(question.shape and item.fits)
 
 
-def _needed(question: Question, item: _Scored) -> float:
-    if question.asks in _TYPED and not item.fits:
+def _needed(question: Question, *, fits: bool) -> float:
+    if question.asks in _TYPED and not fits:
         return MIN_COVERAGE_WITHOUT_EVIDENCE
     full = sum(weight >= 1.0 for weight in question.weights.values())
     if full <= _FEW:
@@ -269,7 +295,7 @@ def _needed(question: Question, item: _Scored) -> float:
 
 
 def _order(item: _Scored) -> tuple[float, int, int]:
-    return -item.score, item.source, item.start
+    return -item.score, item.origin.number, item.start
 
 
 def _distinct(ranked: Sequence[_Scored], most: int) -> list[_Scored]:
@@ -290,20 +316,20 @@ def _overlap(a: set[str], b: set[str]) -> float:
     return len(a & b) / max(1, min(len(a), len(b)))
 
 
-def _in_document_order(chosen: Sequence[_Scored], sources: Sequence[ScoredChunk]) -> list[_Scored]:
+def _in_document_order(chosen: Sequence[_Scored]) -> list[_Scored]:
     """Order by document (the best first), then by place in it."""
     first: dict[tuple[str, int], int] = {}
     for rank, item in enumerate(chosen):
-        chunk = sources[item.source].chunk
+        chunk = item.origin.chunk
         first.setdefault((chunk.document_id, chunk.version), rank)
 
     def place(item: _Scored) -> tuple[int, int]:
-        chunk = sources[item.source].chunk
+        chunk = item.origin.chunk
         return first[chunk.document_id, chunk.version], chunk.start + item.start
 
     return sorted(chosen, key=place)
 
 
 def _draft(item: _Scored) -> DraftSentence:
-    quotes = tuple(Quote(item.source, stretch) for stretch in item.stretches)
+    quotes = tuple(Quote(item.origin.number, stretch) for stretch in item.stretches)
     return DraftSentence(shown(Form(item.candidate.form), item.stretches), quotes)

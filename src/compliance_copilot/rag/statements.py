@@ -3,11 +3,12 @@
 English and German. Pure; must not enter: sources, answers, providers.
 """
 
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from compliance_copilot.rag.analysis import detect_language, is_bigram, term_strings
+from compliance_copilot.rag.analysis import detect_language, word_stems
 from compliance_copilot.rag.claims import Claims, Quantity, claims
 
 _MIN_WORDS = 3
@@ -77,8 +78,7 @@ def content(text: str, language: str) -> frozenset[str]:
 
     `weitergeben` and `weitergegeben` begin alike; six letters tell most words apart.
     """
-    found = term_strings(text, language).items()
-    return frozenset(stem[:_ALIKE] for id_, stem in found if not is_bigram(id_))
+    return frozenset([stem[:_ALIKE] for stem in word_stems(text, language)])
 
 
 def _amounts(text: str, said: Claims) -> dict[str, list[float]]:
@@ -101,6 +101,7 @@ def _counted(text: str, quantity: Quantity) -> str | None:
 
 def _number(value: str) -> float | None:
     try:
-        return float(value)
+        number = float(value)
     except ValueError:
         return None
+    return number if math.isfinite(number) else None
