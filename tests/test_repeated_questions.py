@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import orjson
 import pytest
 
+from compliance_copilot.core.errors import LimitReached
 from compliance_copilot.core.events import Cited, Delta, Sources
-from compliance_copilot.core.vocabulary import NewDocument, QueryReply
+from compliance_copilot.core.vocabulary import IdempotencyClaim, NewDocument, QueryReply, Replay
 from compliance_copilot.orchestrator import Call, Service
 from compliance_copilot.settings import Settings
 from compliance_copilot.wiring import open_service
@@ -164,3 +166,43 @@ async def test_a_stream_of_a_hit_tells_the_same_answer(hosted: Service) -> None:
     assert [e.citation for e in events if isinstance(e, Cited)] == list(first.citations)
     assert isinstance(events[0], Sources)
     assert events[-1].reply.metadata.cached
+
+
+async def test_an_answer_at_hand_is_not_given_once_another_process_has_changed_the_documents(
+    settings: Settings, service: Service
+) -> None:
+    await make_customer(service, "acme")
+    async with open_service(settings) as other:
+        await service.copilot.ingest("acme", [NewDocument(POLICY.format("acme"), "retention")])
+        await ask(service)
+        assert (await ask(service)).metadata.cached
+        changed = NewDocument(POLICY.format("acme").replace("seven", "ten"), "retention")
+        await other.copilot.ingest("acme", [changed])
+        fresh = await ask(service)
+        assert "ten years" in fresh.answer
+        assert not fresh.metadata.cached
+        assert (await ask(service)).metadata.cached
+        await other.config.update_tenant_config("acme", cache=False)
+        assert not (await ask(service)).metadata.cached
+    assert [row[0] for row in await rows(service)] == ["local", "cache", "local", "cache", "local"]
+
+
+async def test_an_answer_at_hand_counts_against_the_limits_and_is_replayed_once_charged(
+    service: Service,
+) -> None:
+    await make_customer(service, "acme", limits={"max_queries_per_hour": 3})
+    await service.copilot.ingest("acme", [NewDocument(POLICY.format("acme"), "retention")])
+    await ask(service)
+    call = Call(idempotency=IdempotencyClaim("k", b"\1" * 32))
+    hit = await ask(service, call=call)
+    assert hit.metadata.cached
+    assert hit.metadata.remaining == 1
+    replay = await service.copilot.query("acme", QUESTION, call=call)
+    assert isinstance(replay, Replay)
+    assert orjson.loads(hit.written or b"") == replay.reply
+    assert (await ask(service)).metadata.remaining == 0
+    with pytest.raises(LimitReached):
+        await ask(service)
+    assert [row[0] for row in await rows(service)] == ["local", "cache", "cache"]
+    use = (await service.copilot.limits("acme"))["use"]
+    assert (use["queries_in_the_last_hour"], use["requests_running"]) == (3, 0)

@@ -66,13 +66,18 @@ class Settlement:
 class Meter:
     """The attempts of one admitted request, settled one after the other, each exactly once."""
 
-    def __init__(self, metering: "Metering", permit: Permit) -> None:
+    def __init__(
+        self, metering: "Metering", permit: Permit, began_seconds: float | None = None
+    ) -> None:
         self._metering = metering
         self._prices = metering.prices
         self._permit = permit
         self._attempt = permit.attempt
-        self._began_seconds = self._attempt_began_seconds = time.monotonic()
+        self._began_seconds = began_seconds or time.monotonic()
+        self._attempt_began_seconds = self._began_seconds
         self.settled = False
+        self.written: bytes | None = None
+        """The reply in JSON as it was settled."""
         self.sent = False
         """A generator was called: from then on a failure may have cost something."""
         self.known: Usage | None = None
@@ -160,11 +165,21 @@ class Meter:
         """
         if self.settled:
             return
-        row = self._row(settlement, final=True, reply=reply)
+        row = self.prepared(settlement, reply=reply)
+        self.was_settled(settlement)
+        await self._metering.settle(self._permit, row)
+
+    def prepared(
+        self, settlement: Settlement, *, reply: Mapping[str, Any] | None
+    ) -> tuple[object, ...]:
+        """Return the settlement of an answer at hand, for admission to make it."""
+        return self._row(settlement, final=True, reply=reply)
+
+    def was_settled(self, settlement: Settlement) -> None:
+        """Count what admission has settled as `prepared`."""
         self.settled = True
         self._add(settlement)
         count_end(self._permit, settlement.outcome)
-        await self._metering.settle(self._permit, row)
 
     def cost_of(self, settlement: Settlement) -> int:
         """Return what an attempt costs in micro-USD."""
@@ -200,6 +215,7 @@ class Meter:
         if unpriced:
             LOG.error("no price for %s: the row is unpriced", s.provider_model or s.model)
         now = time.monotonic()
+        self.written = None if reply is None else orjson.dumps(reply)
         return (
             self._permit.request_id,
             self._attempt,
@@ -219,7 +235,7 @@ class Meter:
             (now - self._attempt_began_seconds) * 1000,
             (now - self._began_seconds) * 1000 if final else None,
             s.uncounted,
-            None if reply is None else orjson.dumps(reply).decode(),
+            None if self.written is None else self.written.decode(),
             reply.get("content_hash") if reply else None,
             documents_of(reply) if reply else None,
             self._permit.config.answer_retention_days,

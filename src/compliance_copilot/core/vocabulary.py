@@ -169,6 +169,8 @@ class Permit:
     quota: int | None = None
     remaining: int | None = None
     reset_seconds: int | None = None
+    settled: bool = False
+    """Its answer was at hand, and admission has settled it, too: no lease runs."""
     admitted_at: datetime = field(default_factory=utc_now)
 
 
@@ -306,6 +308,8 @@ class QueryReply:
     sources: Sequence[ScoredChunk]
     citations: Sequence[Citation]
     metadata: ReplyMetadata
+    written: bytes | None = field(default=None, compare=False, repr=False)
+    """Its JSON as it was settled, so that what is sent is what is kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from fastapi import Query
 from starlette.responses import Response
 
 from compliance_copilot.core.errors import InvalidRequest
+from compliance_copilot.core.replies import query_body
+from compliance_copilot.core.vocabulary import QueryReply
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="The most entries of a page.")]
 Cursor = Annotated[
@@ -23,7 +25,16 @@ def json_reply(
     content: object, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return a value (dataclasses, UUIDs, instants included) as a JSON reply."""
-    return Response(json_bytes(content), status, dict(headers or {}), media_type="application/json")
+    return _reply(json_bytes(content), status, headers)
+
+
+def settled_reply(reply: QueryReply, *, headers: Mapping[str, str]) -> Response:
+    """Return an answer in the bytes in which it was settled."""
+    return _reply(reply.written or json_bytes(query_body(reply)), 200, headers)
+
+
+def _reply(body: bytes, status: int, headers: Mapping[str, str] | None) -> Response:
+    return Response(body, status, dict(headers or {}), media_type="application/json")
 
 
 def json_bytes(content: object) -> bytes:

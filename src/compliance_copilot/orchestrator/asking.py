@@ -134,7 +134,7 @@ class Asking:
         told = replace(reply.metadata, standalone_question=question.standalone)
         reply = replace(reply, metadata=told)
         await meter.settle(settlement, reply=query_body(reply))
-        return reply
+        return replace(reply, written=meter.written)
 
 
 def checked_question(text: str, narrowing: Narrowing = EVERYTHING) -> Question:

@@ -2,19 +2,22 @@
 
 Only whole answers are kept; what a fallback gave because something was down is shared with those
 who ask at the same moment, and kept for nobody. A hit is a settled row of its own, provider
-`cache`, and costs nothing.
+`cache`, and costs nothing. An answer at hand is offered to admission, which settles it in the same
+round trip if documents and configuration are still those that it was made from.
 """
 
-from dataclasses import dataclass, replace
+import time
+from dataclasses import dataclass, field, replace
 
 from compliance_copilot.billing.metering import Meter, Settlement
-from compliance_copilot.core.events import Cited, Delta, Done, Sources, Tell
+from compliance_copilot.core.events import Tell, tell_whole
 from compliance_copilot.core.replies import query_body
-from compliance_copilot.core.vocabulary import Permit, QueryReply
+from compliance_copilot.core.vocabulary import Permit, QueryReply, ReplyMetadata
 from compliance_copilot.orchestrator.asking import Asking, Question
-from compliance_copilot.orchestrator.rooms import Rooms
+from compliance_copilot.orchestrator.rooms import Call, Rooms
 from compliance_copilot.rag.query_cache import CacheKey, normalized
 from compliance_copilot.telemetry import metrics
+from compliance_copilot.tenancy.admission import Ready
 
 PROVIDER = "cache"
 
@@ -25,6 +28,10 @@ class Caching:
 
     rooms: Rooms
     asking: Asking
+
+    def at_hand(self, question: Question, call: Call) -> "AtHand":
+        """Return what is offered to admission; a follow-up is not known before its admission."""
+        return AtHand(self.rooms, question, closed=call.fresh or bool(call.conversation_id))
 
     async def answer(
         self, permit: Permit, question: Question, meter: Meter, tell: Tell, *, fresh: bool
@@ -66,6 +73,48 @@ class Caching:
         return fallback is None or fallback["reason"] == standing
 
 
+@dataclass(slots=True)
+class AtHand:
+    """The answer that this process may hold already to one question."""
+
+    rooms: Rooms
+    question: Question
+    closed: bool
+    """The cache is not to be looked at."""
+    _began_seconds: float = field(default_factory=time.monotonic)
+    _offered: tuple[Meter, QueryReply] | None = None
+
+    def ready(self, permit: Permit) -> Ready | None:
+        """Return the settlement of the answer under a permit that is about to be, if there is one.
+
+        The reply is written here, so its latency ends with this.
+        """
+        version = None if self.closed else self.rooms.cache.corpus_version(permit.tenant_id)
+        if version is None or not permit.config.cache:
+            return None
+        kept = self.rooms.cache.get(
+            cache_key(replace(permit, corpus_version=version), self.question)
+        )
+        if kept is None:
+            return None
+        meter = Meter(self.rooms.metering, permit, self._began_seconds)
+        reply = _told(permit, _of(self.question, kept), meter)
+        row = meter.prepared(_settlement(reply), reply=query_body(reply))
+        self._offered = meter, replace(reply, written=meter.written)
+        return Ready(version, row)
+
+    def given(self, permit: Permit, tell: Tell) -> QueryReply:
+        """Return the reply that admission has settled as it was offered."""
+        if self._offered is None:
+            raise RuntimeError("No answer was offered to this admission.")
+        meter, reply = self._offered
+        meter.was_settled(_settlement(reply))
+        metrics.CACHE.labels("hit", metrics.tenant_label(permit.tenant_id)).inc()
+        reply = replace(reply, metadata=_with_quota(reply.metadata, permit))
+        tell_whole(reply, tell)
+        return reply
+
+
 def cache_key(permit: Permit, question: Question) -> CacheKey:
     """Return all that the answer depends on."""
     return CacheKey(
@@ -84,10 +133,15 @@ def _of(question: Question, kept: QueryReply) -> QueryReply:
 
 async def _hit(permit: Permit, kept: QueryReply, meter: Meter, tell: Tell) -> QueryReply:
     metrics.CACHE.labels("hit", metrics.tenant_label(permit.tenant_id)).inc()
-    tell(Sources(kept.sources))
-    tell(Delta(kept.answer))
-    for citation in kept.citations:
-        tell(Cited(citation))
+    reply = _told(permit, kept, meter)
+    await meter.settle(_settlement(reply), reply=query_body(reply))
+    reply = replace(reply, written=meter.written)
+    tell_whole(reply, tell)
+    return reply
+
+
+def _told(permit: Permit, kept: QueryReply, meter: Meter) -> QueryReply:
+    """Return a kept reply as this request's own."""
     told = replace(
         kept.metadata,
         request_id=permit.request_id,
@@ -97,12 +151,19 @@ async def _hit(permit: Permit, kept: QueryReply, meter: Meter, tell: Tell) -> Qu
         output_tokens=0,
         cost_usd=0.0,
         latency_ms=meter.elapsed_ms,
+    )
+    return replace(kept, metadata=_with_quota(told, permit))
+
+
+def _with_quota(told: ReplyMetadata, permit: Permit) -> ReplyMetadata:
+    """Return the same with what the headers of a reply tell of the hour."""
+    return replace(
+        told,
         quota=permit.quota,
         remaining=permit.remaining,
         reset_seconds=permit.reset_seconds,
     )
-    reply = replace(kept, metadata=told)
-    settlement = Settlement(kept.outcome.value, provider=PROVIDER, model=told.model)
-    await meter.settle(settlement, reply=query_body(reply))
-    tell(Done(reply))
-    return reply
+
+
+def _settlement(reply: QueryReply) -> Settlement:
+    return Settlement(reply.outcome.value, provider=PROVIDER, model=reply.metadata.model)

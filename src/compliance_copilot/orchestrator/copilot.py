@@ -4,6 +4,7 @@ Each line is a step that a customer could name. Must not enter: vendors, SQL, HT
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from compliance_copilot.billing.ledger import UsageLedger
@@ -142,9 +143,12 @@ class ComplianceCopilotSaaS:
         async with self._reception.entered(tenant, Operation.QUERY):
             plan = self._asking.plan(question.text)
             ask = self._reception.ask(Operation.QUERY, overrides, call, plan)
-            permit = await self._rooms.admission.admit(tenant, ask)
+            hand = self._caching.at_hand(question, call)
+            permit = await self._rooms.admission.admit(tenant, replace(ask, ready=hand.ready))
             if isinstance(permit, Replay):
                 return permit
+            if permit.settled:
+                return hand.given(permit, tell)
             async with self._reception.metered(permit) as meter:
                 if call.conversation_id:
                     question = await self._asking.standing(

@@ -10,7 +10,7 @@ import time
 import unicodedata
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from compliance_copilot.core.vocabulary import EffectiveConfig, QueryReply, TenantId
 
@@ -89,9 +89,15 @@ class QueryCache:
         shelf.entries.move_to_end(key)
         return entry.reply
 
+    def corpus_version(self, tenant_id: TenantId) -> int | None:
+        """Return the version of the corpus that the tenant's replies were made from."""
+        shelf = self._shelves.get(tenant_id)
+        return None if shelf is None else shelf.corpus_version
+
     def put(self, key: CacheKey, reply: QueryReply, *, seconds: float) -> None:
         """Keep a reply for so long; what is used least goes first when there is no room."""
         limits = self._limits
+        reply = replace(reply, written=None)  # the next one's differs in its metadata
         entry = _Entry(reply, size_of(reply), self._now() + seconds)
         most = int(limits.total_bytes * limits.share_of_a_tenant)
         shelf = self._shelf(key)

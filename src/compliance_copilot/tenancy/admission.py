@@ -57,6 +57,7 @@ from compliance_copilot.tenancy.tenants import unknown_tenant
 
 LEASE_GRACE_SECONDS = 10.0
 _ADMIT = "SELECT * FROM admit($1, $2)"
+_ADMIT_READY = "SELECT * FROM admit_ready($1, $2, $3, $4)"
 _USE = """
     SELECT t.limits,
            (SELECT w.admitted FROM window_state($1, 60, 3600, NULL, now()) w)
@@ -96,6 +97,19 @@ Planner = Callable[[EffectiveConfig], Reservation]
 
 
 @dataclass(frozen=True, slots=True)
+class Ready:
+    """The settlement of an answer at hand, good as long as the corpus has this version."""
+
+    corpus_version: int
+    settlement: tuple[object, ...]
+
+
+def nothing_ready(_permit: Permit) -> Ready | None:
+    """Return nothing: the work is still to be done."""
+    return None
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """A request that wants in. `plan` tells from the configuration what it may cost at most."""
 
@@ -108,6 +122,8 @@ class Ask:
     request_id: UUID | None = None
     continues: bool = False
     """A further attempt of an admitted request (a batch of a job): no rate counts it again."""
+    ready: Callable[[Permit], Ready | None] = nothing_ready
+    """Asked with the permit that is about to be: an answer at hand is settled by admission."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +196,8 @@ class Admission:
             permit, fault = self._draft(tenant_id, ask, snapshot, deadline)
             # A refused override is asked about once more: the snapshot may be old.
             version = 0 if fault else snapshot.version
-            row = (
-                await self._database.call(
-                    tenant_id, _ADMIT, _request(ask, permit, version), deadline=deadline
-                )
-            )[0]
+            ready = ask.ready(permit) if version else None
+            row = await self._asked(permit, _request(ask, permit, version), ready)
             if row["verdict"] == "due":
                 await _in_time(self._bring_into_force(tenant_id), deadline)
                 continue
@@ -196,6 +209,17 @@ class Admission:
         raise StoreUnavailable(
             "The configuration changes faster than it can be read.", retry_after_seconds=1
         )
+
+    async def _asked(self, permit: Permit, request: tuple[object, ...], ready: Ready | None) -> Row:
+        tenant_id, deadline = permit.tenant_id, permit.deadline
+        if ready is None:
+            rows = await self._database.call(tenant_id, _ADMIT, request, deadline=deadline)
+        else:
+            at_hand = (ready.corpus_version, ready.settlement)
+            rows = await self._database.call(
+                tenant_id, _ADMIT_READY, request, *at_hand, deadline=deadline
+            )
+        return rows[0]
 
     async def limits(self, tenant_id: TenantId) -> dict[str, Any]:
         """Return the tenant's limits and the use so far. Raises UnknownTenant."""
@@ -294,9 +318,10 @@ def _request(ask: Ask, permit: Permit, version: int) -> tuple[object, ...]:
 
 def _answer(row: Row, permit: Permit, tenant_id: TenantId) -> Permit | Replay:
     verdict: str = row["verdict"]
-    if verdict == "admitted":
+    if verdict in ("admitted", "settled"):
         return replace(
             permit,
+            settled=verdict == "settled",
             corpus_version=row["corpus_version"],
             attempt=row["attempt"],
             quota=row["quota"],

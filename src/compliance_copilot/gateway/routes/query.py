@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from compliance_copilot.core.replies import query_body, search_body
+from compliance_copilot.core.replies import search_body
 from compliance_copilot.core.vocabulary import Operation, Replay, Scope
 from compliance_copilot.gateway.admitting import call_of, claim_of, replayed, working
 from compliance_copilot.gateway.authentication import QueryCaller
@@ -15,7 +15,7 @@ from compliance_copilot.gateway.documentation import documented, or_text
 from compliance_copilot.gateway.limits import quota_headers
 from compliance_copilot.gateway.problems import EVENT_STREAM, mark_streamed
 from compliance_copilot.gateway.reply_schemas import QueryReplyBody, SearchReplyBody, Skipped
-from compliance_copilot.gateway.replying import json_reply
+from compliance_copilot.gateway.replying import json_reply, settled_reply
 from compliance_copilot.gateway.schemas import QueryRequest, SearchRequest
 from compliance_copilot.gateway.streaming import EVENTS, event_stream
 
@@ -58,7 +58,7 @@ async def query(
         reply = await copilot.query(caller.tenant_id, body.query, **asked)
     if isinstance(reply, Replay):
         return replayed(reply)
-    return json_reply(query_body(reply), headers=quota_headers(reply.metadata))
+    return settled_reply(reply, headers=quota_headers(reply.metadata))
 
 
 @router.post(

@@ -105,7 +105,7 @@ CREATE TYPE admission_request AS (
 
 -- The limits on documents and bytes are kept by the transaction that stores them, where their number
 -- is known; admission refuses who is above one already (it was lowered).
--- verdict: admitted | stale | due (a version comes into force: move the corpus, ask again) | unknown_tenant | suspended | unauthenticated | forbidden
+-- verdict: admitted | settled (by `admit_ready`) | stale | due (a version comes into force: move the corpus, ask again) | unknown_tenant | suspended | unauthenticated | forbidden
 --          | replay | running | idempotency_mismatch | gone
 --          | max_documents | max_bytes
 --          | queries_per_hour | requests_per_minute | concurrent_requests | budget
@@ -407,5 +407,22 @@ BEGIN
         PERFORM keep_reply(p_tenant, s, v_old.operation);
     END IF;
     RETURN true;
+END
+$$;
+
+-- Admission of a question whose answer is at hand (`s`): settled by the same statement when the corpus
+-- still has the version that the answer was made from, otherwise admitted like any other.
+CREATE FUNCTION admit_ready(p_tenant text, r admission_request, p_corpus_version bigint,
+                            s settlement)
+RETURNS admission_reply LANGUAGE plpgsql AS $$
+DECLARE
+    a admission_reply;
+BEGIN
+    a := admit(p_tenant, r);
+    IF a.verdict = 'admitted' AND a.corpus_version = p_corpus_version THEN
+        PERFORM settle(p_tenant, s);
+        a.verdict := 'settled';
+    END IF;
+    RETURN a;
 END
 $$;
