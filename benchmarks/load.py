@@ -23,12 +23,14 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import (
+    ADMIN_KEY,
     ROOT,
     Base,
     Service,
@@ -44,6 +46,7 @@ from benchmarks.load_chart import draw
 from benchmarks.load_corpora import documents
 from benchmarks.load_traffic import Plan, Seen
 from benchmarks.processes import MIB, Use, used_by
+from compliance_copilot.observing import SAMPLE_SECONDS
 
 LIMITS = {
     "max_queries_per_hour": 10_000_000,
@@ -51,6 +54,8 @@ LIMITS = {
     "max_concurrent_requests": 10_000,
 }
 _FILLING_AT_ONCE = 4
+_WARMING_SECONDS = 900.0
+_WAITING = "copilot_hot_index_waiting"
 _ROWS = """
     SELECT count(*) AS rows, count(*) FILTER (WHERE provider = 'cache') AS cached,
            count(*) FILTER (WHERE state = 'reserved') AS open
@@ -119,11 +124,26 @@ async def fill(base: Base, service: Service, profile: Profile, seed: int) -> dic
 
 
 async def warm(service: Service, keys: Mapping[str, str]) -> None:
-    """Ask each tenant once on every worker or so: its corpus is then mapped or being mapped."""
-    for _ in range(2 * service.workers):
-        for key in keys.values():
-            async with client_of(service, key) as client:
-                await client.post("/query", json={"query": "What is kept where?"})
+    """Ask each tenant on every worker or so, until no worker loads or reads a corpus any more."""
+    waiting, until = True, time.monotonic() + _WARMING_SECONDS
+    while waiting and time.monotonic() < until:
+        for _ in range(2 * service.workers):
+            for key in keys.values():
+                async with client_of(service, key) as client:
+                    await client.post("/query", json={"query": "What is kept where?"})
+        # A file that one worker has read is mapped anew by the others at the next question.
+        waiting = await _loading(service)
+        while await _loading(service) and time.monotonic() < until:
+            pass
+
+
+async def _loading(service: Service) -> bool:
+    """Tell whether a worker loads or reads a corpus, by a gauge that was sampled since."""
+    await asyncio.sleep(SAMPLE_SECONDS + 1)
+    async with client_of(service, ADMIN_KEY) as operator:
+        told = (await operator.get("/metrics")).raise_for_status().text
+    lines = [line for line in told.splitlines() if line.startswith(_WAITING)]
+    return any(float(line.rsplit(" ", 1)[1]) for line in lines)
 
 
 async def measure(base: Base, service: Service, plan: Plan) -> Measured:

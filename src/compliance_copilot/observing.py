@@ -67,6 +67,7 @@ def sample_stores(index: VectorIndex, journal: Journal) -> None:
     """Set the gauges of what this process keeps."""
     if isinstance(index, HotIndex):
         metrics.HOT_INDEX_BYTES.labels("held").set(index.nbytes)
+        metrics.HOT_INDEX_WAITING.labels("corpora").set(index.waiting)
     metrics.JOURNAL_LINES.labels("settlements").set(journal.pending)
     metrics.JOURNAL_BYTES.labels("settlements").set(journal.nbytes)
     metrics.JOURNAL_AGE.labels("settlements").set(journal.age_seconds)

@@ -78,6 +78,11 @@ class HotIndex:
         """How many corpora this worker has mapped."""
         return len(self._hot)
 
+    @property
+    def waiting(self) -> int:
+        """How many corpora this worker still loads or reads."""
+        return len(self._loading.keys() | self._reading.keys())
+
     async def search(
         self, tenant_id: TenantId, query: HybridQuery, *, limit: int, deadline: Deadline
     ) -> RankedLists:

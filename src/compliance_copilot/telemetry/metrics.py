@@ -86,6 +86,7 @@ LAST_RUN = _gauge(
 )
 
 # Stores
+HOT_INDEX_WAITING = _gauge("hot_index_waiting", "Corpora that are being loaded or read.", "kind")
 HOT_INDEX_BYTES = _gauge("hot_index_bytes", "Corpora mapped by this worker.", "kind")
 CONNECTIONS = _gauge("database_connections", "The pool: in_use, idle, most.", "state")
 DATABASE_UP = _gauge("database_up", "1: the database answers.", "kind", over_workers="livemin")
