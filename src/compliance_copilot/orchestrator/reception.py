@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,11 @@ class Reception:
         if reason:
             raise NotInitialized(reason)
         await self.rooms.config.finish_writes()
-        with TenantContext.bind(tenant_id):
+        asked = operation is not Operation.INGEST
+        with (
+            TenantContext.bind(tenant_id),
+            self.rooms.courtesy.question() if asked else nullcontext(),
+        ):
             yield
 
     @asynccontextmanager

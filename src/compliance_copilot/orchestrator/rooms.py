@@ -10,6 +10,7 @@ from compliance_copilot.billing.statements import Statements
 from compliance_copilot.core.vocabulary import IdempotencyClaim, Operation, Principal
 from compliance_copilot.rag.answers import AnswerStore
 from compliance_copilot.rag.conversations import Conversations
+from compliance_copilot.rag.courtesy import Courtesy
 from compliance_copilot.rag.documents import DocumentStore
 from compliance_copilot.rag.generation import Answerer
 from compliance_copilot.rag.holding import Watch
@@ -50,6 +51,7 @@ class Rooms:
     cache: QueryCache
     watch: Watch
     ingestion: Ingestion
+    courtesy: Courtesy
     reindexing: Reindexing
     documents: DocumentStore
     usage: UsageLedger

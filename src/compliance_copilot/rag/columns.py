@@ -20,7 +20,7 @@ from compliance_copilot.storage.vectors import encode_dense_rows, encode_sparse_
 
 T = TypeVar("T")
 Columns: TypeAlias = Sequence[Sequence[Any]]
-_MOST_CHUNKS = 256
+_MOST_CHUNKS = 128
 _MOST_CHARACTERS = 2**18
 
 

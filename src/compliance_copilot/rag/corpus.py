@@ -5,8 +5,9 @@ those of different tenants do not meet. Everything below it is in the same trans
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 from uuid import UUID
 
 import orjson
@@ -73,6 +74,8 @@ _OPEN_ENDED = """
     WHERE tenant_id = $1 AND chunk_id = ANY ($2) AND effective_until = 'infinity'
 """
 
+Pause: TypeAlias = Callable[[], Awaitable[None]]
+
 
 @dataclass(frozen=True, slots=True)
 class StoreRequest:
@@ -92,19 +95,30 @@ class _Version:
 
 
 async def store(
-    database: Database, tenant_id: TenantId, request: StoreRequest, *, deadline: Deadline
+    database: Database,
+    tenant_id: TenantId,
+    request: StoreRequest,
+    *,
+    deadline: Deadline,
+    pause: Pause,
 ) -> list[IngestedDocument]:
-    """Store all documents of a request, or none. Raises LimitReached, UnknownTenant."""
+    """Store all documents of a request, or none; `pause` is awaited before each statement.
+
+    Raises LimitReached, UnknownTenant.
+    """
     async with database.transaction(tenant_id, deadline=deadline) as connection:
         corpus = await open_corpus(connection, tenant_id)
-        return await _Storing(connection, corpus, request).run()
+        return await _Storing(connection, corpus, request, pause).run()
 
 
 class _Storing:
     """One transaction's worth of storing, in a corpus that is open."""
 
-    def __init__(self, connection: Connection, corpus: Corpus, request: StoreRequest) -> None:
+    def __init__(
+        self, connection: Connection, corpus: Corpus, request: StoreRequest, pause: Pause
+    ) -> None:
         self._connection = connection
+        self._pause = pause
         self._corpus = corpus
         self._tenant_id = corpus.tenant_id
         self._request = request
@@ -170,6 +184,7 @@ class _Storing:
             [orjson.dumps(d.metadata).decode() for d in documents],
             [versions[d.document_id].number for d in documents],
         )
+        await self._pause()
         await self._connection.execute(_UPSERT_DOCUMENTS, *common)
         await self._connection.execute(
             _INSERT_VERSIONS,
@@ -183,6 +198,7 @@ class _Storing:
         )
         numbers = _numbers(versions)
         for columns in await asyncio.to_thread(chunk_columns, documents, numbers):
+            await self._pause()
             await self._connection.execute(_INSERT_CHUNKS, self._tenant_id, *columns)
 
     async def _write_vectors(
@@ -201,6 +217,7 @@ class _Storing:
         }
         for part in sliced(changed, _size):
             for columns in await asyncio.to_thread(vector_columns, part, in_force, pinned):
+                await self._pause()
                 await self._connection.execute(_INSERT_VECTORS, self._tenant_id, *columns)
         if written:
             open_ended = await self._connection.fetch(_OPEN_ENDED, self._tenant_id, written)

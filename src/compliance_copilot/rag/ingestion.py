@@ -1,11 +1,12 @@
 """From texts to stored documents: clean, compare, cut, analyse, embed, store."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from itertools import accumulate
-from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from compliance_copilot.core.vocabulary import IngestedDocument, NewDocument, Te
 from compliance_copilot.rag import corpus, sharing, versions
 from compliance_copilot.rag.chunking import Span
 from compliance_copilot.rag.columns import PreparedDocument, sliced
+from compliance_copilot.rag.courtesy import Courtesy
 from compliance_copilot.rag.filters import Facts
 from compliance_copilot.rag.hostile import clean_text
 from compliance_copilot.rag.ports import Embedder, Vectors
@@ -26,8 +28,6 @@ from compliance_copilot.storage.database import Database
 from compliance_copilot.telemetry import metrics
 from compliance_copilot.telemetry.tracing import span
 
-T = TypeVar("T")
-R = TypeVar("R")
 _BATCH_TEXTS = 256
 
 
@@ -35,15 +35,20 @@ class Ingestion:
     """Takes documents of one tenant in, all of a call or none."""
 
     def __init__(
-        self, database: Database, embedder: Embedder, replication: Replication | None = None
+        self,
+        database: Database,
+        embedder: Embedder,
+        replication: Replication | None = None,
+        courtesy: Courtesy | None = None,
     ) -> None:
         self._database = database
         self._embedder = embedder
         self._replication = replication or Replication(database)
+        self._courtesy = courtesy or Courtesy()
 
     def embedding_with(self, embedder: Embedder) -> "Ingestion":
         """Return the same with another embedder: one whose calls are counted."""
-        return Ingestion(self._database, embedder, self._replication)
+        return Ingestion(self._database, embedder, self._replication, self._courtesy)
 
     async def ingest(
         self,
@@ -111,7 +116,9 @@ class Ingestion:
             records = [r for d in request.documents for r in _records(d, announced)]
             await copy.write(announced, records, deadline=deadline)
         placed = replace(request, store=copy.store, announced=announced)
-        stored = await corpus.store(self._database, tenant_id, placed, deadline=deadline)
+        stored = await corpus.store(
+            self._database, tenant_id, placed, deadline=deadline, pause=self._courtesy.pause
+        )
         await copy.flush(tenant_id)
         return stored
 
@@ -135,12 +142,12 @@ class Ingestion:
             return {}
         parts = list(sliced(texts, lambda entry: len(entry[1].text)))
         works: dict[bytes, Work] = {}
-        cutting = _begun(_cut_all, parts[0])
+        cutting = self._begun_cutting(parts[0])
         try:
             for part, following in zip(parts, [*parts[1:], []], strict=True):
                 with span("cut", {"documents": len(part)}):
                     cuts = await cutting
-                cutting = _begun(_cut_all, following)
+                cutting = self._begun_cutting(following)
                 with embedding_span(self._embedder):
                     vectors = await self._vectors(part, cuts, deadline)
                 for (key, _), work, own in zip(part, cuts, vectors, strict=True):
@@ -148,6 +155,24 @@ class Ingestion:
         finally:
             cutting.cancel()
         return works
+
+    def _begun_cutting(
+        self, texts: Sequence[tuple[bytes, NewDocument]]
+    ) -> asyncio.Task[list[Work]]:
+        """Return the work of cutting in a thread; when it is cancelled, it ends with its step."""
+        left = threading.Event()
+
+        def cut_all() -> list[Work]:
+            return [sharing.cut(document, partial(self._step, left)) for _, document in texts]
+
+        task = asyncio.create_task(asyncio.to_thread(cut_all))
+        task.add_done_callback(lambda _: left.set())
+        return task
+
+    def _step(self, left: threading.Event) -> None:
+        if left.is_set():
+            raise asyncio.CancelledError
+        self._courtesy.step()
 
     async def _vectors(
         self,
@@ -160,10 +185,11 @@ class Ingestion:
             for (_, document), work in zip(texts, cuts, strict=True)
             for span in work.spans
         ]
-        batches = [
-            (await self._embedder.embed(chunks[at : at + _BATCH_TEXTS], deadline=deadline)).vectors
-            for at in range(0, len(chunks), _BATCH_TEXTS)
-        ]
+        batches = []
+        for at in range(0, len(chunks), _BATCH_TEXTS):
+            await self._courtesy.pause()
+            batch = chunks[at : at + _BATCH_TEXTS]
+            batches.append((await self._embedder.embed(batch, deadline=deadline)).vectors)
         ends = list(accumulate(len(work.spans) for work in cuts))
         nothing = np.zeros((0, self._embedder.dimensions), dtype=np.float32)
         return np.split(np.concatenate([nothing, *batches]), ends[:-1])
@@ -209,15 +235,6 @@ def _refuse_twins(ids: Sequence[str]) -> None:
 
 def _content_hash(document: NewDocument) -> bytes:
     return versions.content_hash(document.text, document.title, document.metadata)
-
-
-def _begun(work: Callable[[T], R], argument: T) -> asyncio.Task[R]:
-    """Return work that goes on in a thread; what is cancelled there ends with its part."""
-    return asyncio.create_task(asyncio.to_thread(work, argument))
-
-
-def _cut_all(texts: Sequence[tuple[bytes, NewDocument]]) -> list[Work]:
-    return [sharing.cut(document) for _, document in texts]
 
 
 def _title_of(spans: Sequence[Span]) -> str | None:

@@ -4,7 +4,7 @@ Two documents share their work when text and given sections are the same. Every 
 its own, so each is found, cited and erased by itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from hashlib import sha256
 
@@ -14,8 +14,9 @@ import orjson
 from compliance_copilot.core.vocabulary import NewDocument, TenantId
 from compliance_copilot.rag import analysis
 from compliance_copilot.rag.chunking import Span, split
+from compliance_copilot.rag.courtesy import STEP_CHUNKS
 from compliance_copilot.rag.ports import Vectors
-from compliance_copilot.rag.terms import ChunkTerms, from_weights
+from compliance_copilot.rag.terms import ChunkTerms, all_of, from_weights
 from compliance_copilot.storage.database import Connection, Row
 from compliance_copilot.storage.vectors import decode_dense, decode_sparse_rows
 
@@ -62,13 +63,18 @@ def text_hash(document: NewDocument) -> bytes:
     return sha256(orjson.dumps([document.text, sections])).digest()
 
 
-def cut(document: NewDocument) -> Work:
-    """Return the work of a text, but for the vectors."""
+def cut(document: NewDocument, step: Callable[[], None] = lambda: None) -> Work:
+    """Return the work of a text, but for the vectors; `step` is called between short steps."""
+    step()
     text = document.text
     language = analysis.detect_language(text)
     spans = split(text, document.sections)
-    terms = analysis.chunk_terms([text[span.start : span.end] for span in spans], language)
-    return Work(language, spans, terms, np.empty((0, 0), dtype=np.float32))
+    parts = []
+    for at in range(0, len(spans), STEP_CHUNKS):
+        step()
+        chunks = [text[span.start : span.end] for span in spans[at : at + STEP_CHUNKS]]
+        parts.append(analysis.chunk_terms(chunks, language))
+    return Work(language, spans, all_of(parts), np.empty((0, 0), dtype=np.float32))
 
 
 async def stored_work(

@@ -75,6 +75,17 @@ def from_weights(
     return ChunkTerms(ids.astype(np.int32), counts.astype(np.int32), starts)
 
 
+def all_of(parts: Sequence[ChunkTerms]) -> ChunkTerms:
+    """Return the terms of chunks of several parts, one after another."""
+    ends = np.cumsum([0, *(len(part.ids) for part in parts)], dtype=np.int64)
+    starts = [part.starts[:-1] + end for part, end in zip(parts, ends[:-1], strict=True)]
+    return ChunkTerms(
+        joined(part.ids for part in parts),
+        joined(part.counts for part in parts),
+        np.concatenate([*starts, ends[-1:]]),
+    )
+
+
 def joined(parts: Iterable[NDArray[np.int32]]) -> NDArray[np.int32]:
     """Return columns one after another; none give an empty one."""
     return np.concatenate([np.zeros(0, dtype=np.int32), *parts])
