@@ -32,6 +32,7 @@ from benchmarks.harness import (
     open_base,
     open_service,
 )
+from benchmarks.lines import Line, request_bytes
 from benchmarks.prometheus import Prometheus, running_prometheus
 from tests.standins.running import RunningProvider, running_provider
 
@@ -40,6 +41,7 @@ TENANTS = ("acme", "beta", "gamma")
 MOODS = ("normal", "500", "normal", "unsupported")
 """What the vendor does, one after the other, each for as long."""
 DOWN_SECONDS = 8.0
+BURST = 200
 
 
 def panels(name: str) -> Iterator[tuple[str, str]]:
@@ -84,6 +86,15 @@ async def outage(clients: list[httpx.AsyncClient], vendor: RunningProvider, base
     return sum(reply.status_code == 200 for reply in replies)
 
 
+async def burst(port: int, key: str) -> int:
+    """Let one key want more places than it may have; return how many were sent away."""
+    request, lines = request_bytes("/search", key, QUESTION), [Line(port) for _ in range(BURST)]
+    statuses = await asyncio.gather(*(line.ask(request) for line in lines))
+    for line in lines:
+        line.close()
+    return statuses.count(503)
+
+
 def shown(series: list[Any]) -> str:
     """Return the first values that a query gave."""
     if not series:
@@ -115,9 +126,12 @@ async def run(seconds: float) -> int:
         folder = base.folder / "prometheus"
         folder.mkdir()
         with running_provider(base.folder) as vendor:
-            async with open_service(
-                base, workers=2, OPENAI_API_KEY="sk-drill", OPENAI_BASE_URL=vendor.openai_url
-            ) as service:
+            variables = {
+                "OPENAI_API_KEY": "sk-drill",
+                "OPENAI_BASE_URL": vendor.openai_url,
+                "MAX_REQUESTS_IN_FLIGHT": "24",
+            }
+            async with open_service(base, workers=2, **variables) as service:
                 keys = [
                     await make_tenant(service, t, config={"model_tier": "gpt-4", "cache": True})
                     for t in TENANTS
@@ -128,6 +142,9 @@ async def run(seconds: float) -> int:
                     folder, port=free_port(), target=target, key=ADMIN_KEY
                 ) as prometheus:
                     calls = await load(clients, vendor, seconds)
+                    await burst(service.port, keys[2])
+                    await asyncio.sleep(3)  # a rate needs a value to start from
+                    shed = await burst(service.port, keys[2])
                     kept = await outage(clients, vendor, base)
                     await asyncio.sleep(8)  # the service samples its state every 5 seconds
                     full, total = answered(prometheus, since)
@@ -135,6 +152,7 @@ async def run(seconds: float) -> int:
                 for client in clients:
                     await client.aclose()
     print(f"\n{calls} calls in {seconds:.0f} s; {full} of {total} queries gave series")
+    print(f"{shed} of {BURST} requests at once were sent away")
     print(f"{kept} of {len(TENANTS)} questions were answered while the database was away")
     print(f"alerts that fired at the end: {', '.join(firing) or 'none'}")
     return 0 if full == total else 1

@@ -143,6 +143,22 @@ async def test_a_quiet_caller_gets_in_beside_one_that_floods(house: House) -> No
     assert await house.gets_in("noisy")
 
 
+async def test_what_is_too_much_is_told(house: House) -> None:
+    headers = [(b"x-api-key", b"quiet")]
+    assert house.crowd.too_much("/query", headers) is None
+    house.measure(FAR_TOO_LATE)
+    assert house.crowd.too_much("/query", headers) == "loop"
+    assert house.crowd.too_much("/metrics", headers) is None
+    house.measure(PROMPT)
+    house.far_too_long = True
+    assert house.crowd.too_much("/query", headers) == "database"
+    house.far_too_long, house.most = False, 2
+    await house.enter("quiet")
+    assert house.crowd.too_much("/query", [(b"authorization", b"quiet")]) == "share"
+    await house.enter("other")
+    assert house.crowd.too_much("/query", headers) == "places"
+
+
 async def test_callers_who_flood_alike_are_refused_alike(house: House) -> None:
     for number in range(10):
         await house.enter(f"tenant{number}", 6)

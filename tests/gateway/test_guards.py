@@ -158,6 +158,7 @@ async def test_while_too_many_wait_for_the_database_nobody_is_let_in(
         assert (await anonymous.get(path)).status_code == 200
     watched = await anonymous.get("/metrics", headers={"X-API-Key": platform_secret})
     assert 'route="unmatched",status="503"' in watched.text
+    assert 'copilot_shed_total{reason="database"}' in watched.text
     service.crowd = False
     assert (await anonymous.get("/whoami", headers=headers)).status_code == 200
 

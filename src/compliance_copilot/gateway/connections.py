@@ -64,12 +64,13 @@ class BoundedConnection(HttpToolsProtocol):
         """Decide: serve, or send away."""
         self._head_is_due = False
         self._stop_waiting()
-        if self._crowd is not None and self._is_usual() and self._is_too_much(self._crowd):
-            self._sent_away = True
-            closing = not self.parser.should_keep_alive()
-            self.transport.write(refusal_bytes(self.server_state.default_headers, closing=closing))
-        else:
+        reason = self._too_much()
+        if reason is None:
             super().on_headers_complete()
+            return
+        self._sent_away = True
+        closing, more = not self.parser.should_keep_alive(), self.server_state.default_headers
+        self.transport.write(refusal_bytes(reason, more, closing=closing))
 
     def on_body(self, body: bytes) -> None:
         """Hand over what somebody reads."""
@@ -97,9 +98,11 @@ class BoundedConnection(HttpToolsProtocol):
             and parser.get_method() != b"HEAD"
         )
 
-    def _is_too_much(self, crowd: Crowd) -> bool:
+    def _too_much(self) -> str | None:
+        if self._crowd is None or not self._is_usual():
+            return None
         path = self.url.partition(b"?")[0].decode("latin-1")
-        return crowd.refuses(path, self.headers)
+        return self._crowd.too_much(path, self.headers)
 
     def _start_waiting(self) -> None:
         if self._timer is None and not self.transport.is_closing():

@@ -128,17 +128,24 @@ class Crowd:
         self._lateness = lateness or Lateness()
         self._shares = Shares()
 
-    def refuses(self, path: str, headers: Headers) -> bool:
-        """Tell whether a request is sent away, by what its head shows."""
+    def too_much(self, path: str, headers: Headers) -> str | None:
+        """Return what is too much for a request, None to let it in, by what its head shows.
+
+        `places`: all are taken; `share`: one caller has half of them; `loop`: the event loop is
+        late; `database`: many wait for it.
+        """
         if path in ALWAYS_SERVED:
-            return False
+            return None
         caller = _caller(headers)
-        shares, lateness, most = self._shares, self._lateness, self._most()
-        if shares.inside >= most or shares.holds_half(caller, most):
-            return True
-        if lateness.far_too_late.stands or self._queues.far_too_long():
-            return True
-        return shares.holds_much(caller) and (lateness.late.stands or self._queues.long())
+        shares, lateness, queues = self._shares, self._lateness, self._queues
+        if shares.inside >= self._most():
+            return "places"
+        if shares.holds_half(caller, self._most()):
+            return "share"
+        much = shares.holds_much(caller)
+        if lateness.far_too_late.stands or (much and lateness.late.stands):
+            return "loop"
+        return "database" if queues.far_too_long() or (much and queues.long()) else None
 
     @contextmanager
     def inside(self, headers: Headers) -> Iterator[None]:

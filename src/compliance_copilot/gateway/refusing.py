@@ -38,17 +38,17 @@ class Turnstile:
             scope["state"][CROWD] = self._crowd
         if scope["type"] != "http" or scope["path"] in ALWAYS_SERVED:
             await self._app(scope, receive, send)
-        elif self._crowd.refuses(scope["path"], scope["headers"]):
-            for message in refusal():
+        elif reason := self._crowd.too_much(scope["path"], scope["headers"]):
+            for message in refusal(reason):
                 await send(message)
         else:
             with self._crowd.inside(scope["headers"]):
                 await self._app(scope, receive, send)
 
 
-def refusal() -> tuple[Message, Message]:
+def refusal(reason: str) -> tuple[Message, Message]:
     """Return a refusal as an application sends it."""
-    request_id = _counted()
+    request_id = _counted(reason)
     headers = [(name, value.replace(_ANY_ID, request_id)) for name, value in _HEADERS]
     return (
         {"type": "http.response.start", "status": 503, "headers": headers},
@@ -56,13 +56,14 @@ def refusal() -> tuple[Message, Message]:
     )
 
 
-def refusal_bytes(more: Headers, *, closing: bool) -> bytes:
+def refusal_bytes(reason: str, more: Headers, *, closing: bool) -> bytes:
     """Return a refusal as it goes over the wire, with the server's own headers (`more`)."""
     extra = _head_of((*more, *(_CLOSE if closing else ())))
-    return b"".join((_STATUS_LINE, extra, _REST.replace(_ANY_ID, _counted())))
+    return b"".join((_STATUS_LINE, extra, _REST.replace(_ANY_ID, _counted(reason))))
 
 
-def _counted() -> bytes:
+def _counted(reason: str) -> bytes:
+    metrics.SHED.labels(reason).inc()
     metrics.HTTP_REQUESTS.labels("_OTHER", "unmatched", "503").inc()
     return str(new_id()).encode()
 

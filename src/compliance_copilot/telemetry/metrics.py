@@ -2,7 +2,7 @@
 
 Labels are bounded: routes are templates, tenants are those of `tenant_label`, the rest are words of
 ours. Each metric has at least one label, so that its values are made after `sharing.shared`.
-Dashboards and alerts name these metrics; `tests/telemetry/test_dashboards.py` compares.
+Dashboards and alerts name these metrics; `tests/telemetry/test_deployment.py` compares.
 """
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -40,6 +40,7 @@ HTTP_LATENCY = _seconds("http_request", "From first to last byte.", "route")
 OWN_LATENCY = _seconds(
     "http_request_own", "Without the time of hosted models.", "route", buckets=_QUICK
 )
+SHED = _counter("shed", "Sent away before any work, by what was too much.", "reason")
 
 # Admission
 ADMISSIONS = _counter(
