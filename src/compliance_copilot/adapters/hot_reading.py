@@ -1,7 +1,7 @@
 """Reading what mapped corpora hold: in the background, in small steps, while questions are asked.
 
-A step is a few chunks in a thread, then a pause as long as the step took. A chunk's text never
-changes under its id, so what is known by id is carried over. Must not enter: files, the database.
+A step is a few chunks in a thread, then a pause twice as long as the step took. What is known by a
+chunk's id is carried over: its text never changes under it. Must not enter: files, the database.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from compliance_copilot.rag.reading import reading_of
 MOST_ROWS = 50_000
 """Larger corpora are not read ahead: the reading would take minutes, and memory."""
 _STEP_ROWS = 16
+_PAUSE = 2.0
 Known = Mapping[bytes, bytes]
 """What is kept of reading chunks, by id."""
 
@@ -34,7 +35,7 @@ async def read_ahead(
         for at in range(0, len(rows), _STEP_ROWS):
             began = time.perf_counter()
             known.update(await asyncio.to_thread(_read, corpus, rows[at : at + _STEP_ROWS]))
-            await asyncio.sleep(time.perf_counter() - began)
+            await asyncio.sleep(_PAUSE * (time.perf_counter() - began))
             if now() is not corpus:
                 break
     return corpus

@@ -78,6 +78,8 @@ _NUMBER = re.compile(
     rf"(?<![\w])(?P<n>\d+(?:[.,'’\u00a0\u202f]\d+)*)(?:st|nd|rd|th)?(?![\d])"
     rf"|(?<=[a-z])[-]?(?P<i>\d+(?:\.\d+)*)|\b(?P<w>{'|'.join(_NUMERALS)})\b"
 )
+_COUNTING = frozenset({*_NUMERALS, "one", "eine", "einer", "einem", "einen"})
+_RUN = re.compile(r"\w+")
 _UNIT_NAMES = """
 second seconds sekunde sekunden sec s
 minute minutes minuten min
@@ -267,6 +269,10 @@ def _in_digits(match: re.Match[str]) -> str:
 
 
 def _quantities(text: str) -> Iterable[Quantity]:
+    lower = folded(text)
+    # Most sentences count nothing, and the patterns with numerals are slow to say so.
+    if not (_DIGIT.search(lower) or _COUNTING.intersection(_RUN.findall(lower)) or "und" in lower):
+        return
     for match in reversed(list(_JOINED.finditer(folded(text)))):
         text = text[: match.start()] + _in_digits(match) + text[match.end() :]
     for match in _NUMBER.finditer(folded(text)):

@@ -17,6 +17,7 @@ _MODEL = (
     r"(?:model|assistant|bot|system|agent)s?|assistant|chatbot|chatgpt|gpt(?:-\d\S*)?|claude"
     r"|copilot|gemini|llms?|ki-(?:modell|assistent\w*)|sprachmodell))"
 )
+_MODEL_SIGNS = "model assist bot system agent gpt claude copilot gemini llm"
 _EARLIER = (
     r"(?:(?:all|any|every|the|your|these|those|of|my|previous|prior|earlier|preceding|above|former"
     r"|foregoing|system|safety|initial|original|existing|alle\w*|deine\w*|ihre\w*|die"
@@ -37,7 +38,8 @@ _REPLY = r"(?:answers?|respon[sc]es?|repl(?:y|ies)|output|summary|antwort(?:en)?
 _ADD = r"(?:include|append|add|insert|embed|put|end|start|begin|füge|hänge)"
 _NOT_OVER = r"[^.\n]"
 
-# What a pattern cannot do without (one of the words), and the pattern.
+# What a pattern cannot do without, and the pattern: one of the words, of each group (&) one. A plus
+# sign is a space.
 _SIGNS: tuple[tuple[str, str], ...] = (
     # To drop what came before: "your", "previous", "above" tell it from rules for people.
     (
@@ -73,10 +75,10 @@ _SIGNS: tuple[tuple[str, str], ...] = (
         rf"(?:\A|[.\n!>\"]\s*){_MODEL}\s*[,:!]{_NOT_OVER}{{0,60}}\b(?:you|must|now|ignore|please|{_SAY}|du|sie)\b",
     ),
     (
-        "attention hey dear hello achtung",
+        f"attention hey dear hello achtung & {_MODEL_SIGNS}",
         rf"\b(?:attention|hey|dear|hello|achtung)[ ,:]+(?:all |any )?{_MODEL}\s*[,:.!]",
     ),
-    ("ki", r"\ban (?:die|alle) kis?\b\s*[:,.!]"),
+    ("+ki", r"\ban (?:die|alle) kis?\b\s*[:,.!]"),
     (
         "you du",
         r"\byou are (?:now|no longer|from now on)\b|\bfrom now on[, ]+you\b"
@@ -104,7 +106,7 @@ _SIGNS: tuple[tuple[str, str], ...] = (
         r" (?:this|the (?:text|page|document|passage)|questions? (?:about|from)|(?:to )?(?:a |any |the )?user)\b|\b(?:automated|machine|artificial|ai) readers?\b"
         r"|\bsummari[sz]er of this\b|\breading this as an?\b",
     ),
-    ("as an ai als ki", r"\bas an? (?:ai|llm|language model|chatbot|(?:ai |virtual )?assistant)\b[^.\n]{0,60}\b(?:you|must|recommend|always|never|say|answer)\b"),
+    (f"as+a & {_MODEL_SIGNS} +ai", r"\bas an? (?:ai|llm|language model|chatbot|(?:ai |virtual )?assistant)\b[^.\n]{0,60}\b(?:you|must|recommend|always|never|say|answer)\b"),
     (
         "task job role goal objective aufgabe",
         r"\b(?:your|deine|ihre) (?:new |only |real |actual |neue |einzige )?(?:task|job|role|goal|objective|purpose|aufgabe) (?:has changed|is now|is to|changes|ist (?:jetzt|nun|es))\b|\b(?:new|next) (?:task|objective|goal)\s*:",
@@ -119,10 +121,10 @@ _SIGNS: tuple[tuple[str, str], ...] = (
         "guidance instruction rules prompt vorgaben anweisungen told",
         r"\b(?:guidance|instructions?|rules?|prompts?|directions|vorgaben|anweisungen)\b[^.\n]{0,15}\b(?:you (?:were|have been|got|received|had)|given to you)\b|\byou (?:were|have been) (?:told|instructed|programmed|prompted) (?:to|before|earlier|previously)\b",
     ),
-    ("set aside acht", r"\b(?:set|put) aside\b[^.\n]{0,30}\byou\b|\b(?:vorgaben|regeln|anweisungen)\b[^.\n]{0,15}\baußer acht\b"),
+    ("aside acht", r"\b(?:set|put) aside\b[^.\n]{0,30}\byou\b|\b(?:vorgaben|regeln|anweisungen)\b[^.\n]{0,15}\baußer acht\b"),
     ("sources quellen", r"\b(?:do not|don't|never|only) (?:use|trust|cite|quote|read) (?:the |any |all )?(?:other|this) (?:sources?|documents?|passages?)\b[^.\n]{0,40}\b(?:only|instead|quote|alone|right)\b"),
     ("response answer reply", r"\b(?:correct|right|proper|only) (?:response|answer|reply) (?:to|for) (?:all|any|every|each|whatever)\b|\b(?:answer|respond|reply) (?:in the affirmative|yes|no) to (?:whatever|any|all|every)"),
-    ("repeat after", r"\brepeat (?:after me|the following|this (?:word|text|line))\b"),
+    ("repeat", r"\brepeat (?:after me|the following|this (?:word|text|line))\b"),
     ("<!--", r"<!--[^>]{0,200}\b(?:ai|assistant|model|llm|bot|instruct\w*|recommend|answer|ignore|prompt)\b"),
     # To form the answer.
     (
@@ -146,7 +148,7 @@ _SIGNS: tuple[tuple[str, str], ...] = (
         rf"|\b{_ADD} (?:your|every|each|all|deine\w*|jede\w*|the) {_REPLY} (?:with|by|mit)\b",
     ),
     (
-        "user human reader",
+        "user human reader & authori approved granted administrator verified",
         r"\b(?:the |this )?(?:user|human|reader) (?:has|is|was) (?:already |fully )?(?:authori[sz]ed|approved"
         rf"|granted|an administrator|verified)\b{_NOT_OVER}{{0,60}}\b(?:so|reveal|show|disclose)\b",
     ),
@@ -167,7 +169,7 @@ _SIGNS: tuple[tuple[str, str], ...] = (
         r"|\[/?(?:INST|SYS|SYSTEM)\]|<</?SYS>>",
     ),
     ("system: assistant: user: human:", r"(?:\A|\n)\s*(?:#{1,6}\s*)?(?:system|assistant|user|human)\s*:\s*\S"),
-    ("source system prompt instruction", r"(?:\A|\n)-{2,}\s*(?:BEGIN|END) (?:SOURCE|SYSTEM|PROMPT|INSTRUCTIONS?)\b"),
+    ("source system prompt instruction & --", r"(?:\A|\n)-{2,}\s*(?:BEGIN|END) (?:SOURCE|SYSTEM|PROMPT|INSTRUCTIONS?)\b"),
     ("sentences role system tool_call", r"\{\s*\"\s*(?:sentences|role|system|tool_calls?)\s*\"\s*:"),
     # To carry something out of the house.
     ("![", r"!\[[^\]]*\]\(\s*(?:https?:)?//"),
@@ -176,14 +178,24 @@ _SIGNS: tuple[tuple[str, str], ...] = (
         r"<(?:script|iframe|img|svg|object|embed|form|meta|base)\b",
     ),
     ("<", r"<\s*/?[a-z0-9][^<>\n]{0,200}\b[a-z0-9-]+\s*=\s*[\"'a-z0-9/]|<\s*s\s*c\s*r\s*i\s*p\s*t"),
-    ("javascript vbscript data", r"\b(?:javascript|vbscript)\s*:\s*[a-z(]|\bdata\s*:\s*text/html"),
+    ("javascript vbscript text/html", r"\b(?:javascript|vbscript)\s*:\s*[a-z(]|\bdata\s*:\s*text/html"),
 )  # fmt: skip
 _PATTERNS = tuple(
-    (frozenset(needles.split()), re.compile(pattern, re.I)) for needles, pattern in _SIGNS
+    (
+        [
+            frozenset(word.replace("+", " ") for word in group.split())
+            for group in needles.split("&")
+        ],
+        re.compile(pattern, re.I),
+    )
+    for needles, pattern in _SIGNS
 )
-_NEEDLES = tuple(sorted(frozenset[str]().union(*(needles for needles, _ in _PATTERNS))))
+_NEEDLES = tuple(
+    sorted(frozenset[str]().union(*(group for all_, _ in _PATTERNS for group in all_)))
+)
 _ENCODED = re.compile(r"(?<![\w/+])[A-Za-z0-9+/]{40,}={0,2}(?![\w/+])")
 _DECODE = re.compile(r"\b(?:decode|base64|rot13|dekodiere|entschlüssle)\b", re.I)
+_DECODE_SIGNS = ("decode", "base64", "rot13", "dekodiere", "entschlüssle")
 
 _SPELLED_OUT = re.compile(r"(?<![^\W_])(?:[^\W\d_]\s{1,3}){5,}[^\W\d_](?![^\W_])")
 _LOOK_ALIKE = str.maketrans("аеіорсухѕԁ", "aeiopcyxsd")
@@ -208,11 +220,15 @@ def is_suspicious(passage: str) -> bool:
 
 def _addresses(lower: str) -> bool:
     present = {needle for needle in _NEEDLES if needle in lower}
-    if any(
-        not present.isdisjoint(needles) and pattern.search(lower) for needles, pattern in _PATTERNS
-    ):
-        return True
-    return bool(_DECODE.search(lower) and _ENCODED.search(lower))
+    for groups, pattern in _PATTERNS:
+        for group in groups:
+            if present.isdisjoint(group):
+                break
+        else:
+            if pattern.search(lower):
+                return True
+    coded = any(sign in lower for sign in _DECODE_SIGNS)
+    return bool(coded and _DECODE.search(lower) and _ENCODED.search(lower))
 
 
 def _readings(passage: str) -> Iterator[str]:
