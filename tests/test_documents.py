@@ -6,6 +6,7 @@ import asyncpg
 import httpx
 import pytest
 
+from compliance_copilot.tenancy.tenants import TenantChange
 from tests.isolation.conftest import World, application, world  # noqa: F401 - fixtures
 
 QUESTION = {"query": "How long are customer records kept?"}
@@ -47,6 +48,24 @@ async def test_a_new_title_is_a_version_with_the_same_text_ranks_and_scores(
         for n in (1, 2)
     ]
     assert texts[0] == texts[1]
+
+
+async def test_a_new_title_counts_towards_the_limit_on_bytes(world: World) -> None:  # noqa: F811
+    path, headers = "/documents/retention-alpha", world.alpha.headers
+    tenants = world.application.state.gateway.service.tenants
+    size = len((await world.client.get(f"{path}/versions/1/text", headers=headers)).content)
+    for room, status in ((size - 1, 429), (size, 200)):
+        limits = {"max_bytes": size + room}
+        await tenants.update(world.alpha.tenant_id, TenantChange(limits=limits))
+        reply = await world.client.patch(path, json={"title": "Keeping records"}, headers=headers)
+        assert reply.status_code == status, reply.text
+        if status == 429:
+            assert (reply.json()["limit"], reply.json()["quota"]) == ("max_bytes", size + room)
+            again = await world.client.get(path, headers=headers)
+            assert (again.json()["version"], again.json()["title"]) == (
+                1,
+                "Retention of canaryalpha",
+            )
 
 
 @pytest.mark.parametrize(

@@ -195,9 +195,6 @@ class VersionInfo:
 class Documents:
     ids = ("a", "b", "c", "d", "e")
 
-    async def revise(self, tenant_id: str, document_id: str, revision: Any) -> DocumentInfo:
-        return await self.require(tenant_id, document_id)
-
     async def compare(self, tenant_id: str, manifest: Any) -> Difference:
         return Difference([], 0, [])
 
@@ -272,6 +269,9 @@ class Copilot:
     async def search(self, tenant_id: str, text: str, *, call: Call, **rest: Any) -> Any:
         self._note(tenant_id, text, {**rest, "call": call})
         return SearchReply([ScoredChunk(CHUNK, 0.9)], metadata(tenant_id, call.request_id))
+
+    async def revise(self, tenant_id: str, document_id: str, revision: Any) -> DocumentInfo:
+        return await self.documents.require(tenant_id, document_id)
 
     async def ingest(self, tenant_id: str, documents: Any, *, call: Call, **rest: Any) -> Any:
         self._note(tenant_id, documents, {**rest, "call": call})

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from compliance_copilot.cli.output import Json, TenantOption, in_utc, show, show_json, with_service
+from compliance_copilot.cli.watching import Outcome, follow
 from compliance_copilot.core.clock import new_id
-from compliance_copilot.core.errors import CopilotError, NotFound
+from compliance_copilot.core.errors import CopilotError
 from compliance_copilot.core.vocabulary import TenantId
 
 if TYPE_CHECKING:
@@ -38,18 +39,6 @@ EffectiveFrom = Annotated[
     datetime | None, typer.Option(help="From when what is new or changed holds (UTC); else: now.")
 ]
 Watch = Annotated[bool, typer.Option("--watch", help="Go on, and follow what changes.")]
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What became of one file."""
-
-    path: str
-    status: str = "waiting"
-    document_id: str | None = None
-    version: int | None = None
-    chunks: int | None = None
-    reason: str | None = None
 
 
 @dataclass(slots=True)
@@ -87,14 +76,28 @@ def ingest(
         if watch:
             await _follow(service, run, as_json=as_json)
 
-    if run.files:
+    if run.files or watch:
         with_service(work)
     else:
         _tell(run, as_json=as_json)
     if not run.outcomes:
         typer.echo("There is no file in these folders.", err=True)
-    if not run.outcomes or any(o.status == "failed" for o in run.outcomes):
+    failed = not run.outcomes or any(o.status == "failed" for o in run.outcomes)
+    if failed and not watch:
         raise typer.Exit(1)
+
+
+async def _follow(service: "Service", run: _Run, *, as_json: bool) -> None:
+    async def walk() -> list[Outcome]:
+        again = _Run(run.tenant, run.paths)
+        await asyncio.to_thread(_find, again)
+        await _take_in(service, again, quiet=True)
+        return again.outcomes
+
+    def tell(outcomes: list[Outcome]) -> None:
+        _tell(_Run(run.tenant, run.paths, outcomes=outcomes), as_json=as_json)
+
+    await follow(service, run, walk, tell)
 
 
 def _tell(run: _Run, *, as_json: bool) -> None:
@@ -117,7 +120,8 @@ def _find(run: _Run) -> None:
             try:
                 content = path.read_bytes()
             except OSError as error:
-                run.outcomes.append(Outcome(str(path), "failed", reason=_words(error)))
+                lost = Outcome(str(path), "failed", _id_of(name), reason=_words(error))
+                run.outcomes.append(lost)
                 continue
             if path == root:
                 run.named.add(path)
@@ -215,39 +219,3 @@ def _id_of(name: str) -> str:
     from compliance_copilot.orchestrator.filing import document_id_of
 
     return document_id_of(name)
-
-
-async def _follow(service: "Service", run: _Run, *, as_json: bool) -> None:
-    """Take in what changes below the paths and delete what goes, until a signal comes."""
-    from watchfiles import Change, awatch
-
-    async for changes in awatch(*run.paths):
-        again = _Run(run.tenant, run.paths)
-        await asyncio.to_thread(_find, again)
-        await _take_in(service, again, quiet=True)
-        again.outcomes = [o for o in again.outcomes if o.status not in {"unchanged", "passed by"}]
-        for change, changed in sorted(changes):
-            if change is Change.deleted:
-                await _forget(service, again, Path(changed))
-        if again.outcomes:
-            _tell(again, as_json=as_json)
-
-
-async def _forget(service: "Service", run: _Run, path: Path) -> None:
-    """Delete the document of a file that is gone; one that was never taken in is passed over."""
-    names = [name for root in run.paths if (name := _name_below(root, path)) is not None]
-    if not names or any(file.name == names[0] for file in run.files):
-        return
-    document_id = _id_of(names[0])
-    try:
-        await service.copilot.documents.delete(run.tenant, document_id)
-    except NotFound:
-        return
-    run.outcomes.append(Outcome(names[0], "deleted", document_id))
-
-
-def _name_below(root: Path, path: Path) -> str | None:
-    place = root.resolve()
-    if path == place:
-        return path.name
-    return path.relative_to(place).as_posix() if path.is_relative_to(place) else None

@@ -34,10 +34,11 @@ from compliance_copilot.orchestrator.streaming import Streams
 from compliance_copilot.rag.answers import AnswerStore
 from compliance_copilot.rag.breaker import Breakers
 from compliance_copilot.rag.conversations import Conversations
-from compliance_copilot.rag.documents import DocumentStore
+from compliance_copilot.rag.documents import DocumentInfo, DocumentStore
 from compliance_copilot.rag.filter_language import EVERYTHING, Narrowing
 from compliance_copilot.rag.quotas import Quotas
 from compliance_copilot.rag.reindexing import Told
+from compliance_copilot.rag.revising import Revision
 from compliance_copilot.tenancy.config_manager import ConfigManager
 from compliance_copilot.tenancy.context import TenantContext
 
@@ -215,6 +216,13 @@ class ComplianceCopilotSaaS:
                 settlement = self._embedding.settlement("ok", meter)
                 await meter.settle(settlement, reply=ingest_body(reply))
                 return reply
+
+    async def revise(self, tenant_id: str, document_id: str, revision: Revision) -> DocumentInfo:
+        """Give a document another title or metadata. Raises NotFound, LimitReached."""
+        limits = (await self.limits(tenant_id))["limits"]
+        return await self.documents.revise(
+            TenantId(tenant_id), document_id, revision, quotas=Quotas(max_bytes=limits["max_bytes"])
+        )
 
     async def reindex(self, tenant_id: str, told: Told) -> bool:
         """Move a tenant's vectors to the configured embedder and store; False: they are there.

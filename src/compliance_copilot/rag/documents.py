@@ -11,6 +11,7 @@ import orjson
 from compliance_copilot.core.errors import NotFound
 from compliance_copilot.core.vocabulary import TenantId
 from compliance_copilot.rag.mirroring import Difference, Manifest, compare
+from compliance_copilot.rag.quotas import Quotas
 from compliance_copilot.rag.revising import Revision, revise
 from compliance_copilot.rag.statistics import Corpus, Step, counted, move, open_corpus, reweigh
 from compliance_copilot.storage.audit import AuditEntry, append
@@ -167,10 +168,13 @@ class DocumentStore:
         return text
 
     async def revise(
-        self, tenant_id: TenantId, document_id: str, revision: Revision
+        self, tenant_id: TenantId, document_id: str, revision: Revision, *, quotas: Quotas
     ) -> DocumentInfo:
-        """Give a document another title or metadata: its next version. Raises NotFound."""
-        await revise(self._database, tenant_id, document_id, revision)
+        """Give a document another title or metadata: its next version.
+
+        Raises NotFound; LimitReached, because the version's text is kept like any other.
+        """
+        await revise(self._database, tenant_id, document_id, revision, quotas)
         return await self.require(tenant_id, document_id)
 
     async def compare(self, tenant_id: TenantId, manifest: Manifest) -> Difference:

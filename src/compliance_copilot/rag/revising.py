@@ -9,6 +9,7 @@ import orjson
 from compliance_copilot.core.clock import new_ids
 from compliance_copilot.core.errors import NotFound
 from compliance_copilot.core.vocabulary import TenantId
+from compliance_copilot.rag.quotas import Quotas, Stock, check_quotas
 from compliance_copilot.rag.statistics import Step, move, open_corpus
 from compliance_copilot.rag.versions import content_hash, put_in_order
 from compliance_copilot.storage.audit import AuditEntry, append
@@ -63,9 +64,13 @@ class Revision:
 
 
 async def revise(
-    database: Database, tenant_id: TenantId, document_id: str, revision: Revision
+    database: Database,
+    tenant_id: TenantId,
+    document_id: str,
+    revision: Revision,
+    quotas: Quotas,
 ) -> None:
-    """Give a document another title or metadata from now on. Raises NotFound.
+    """Give a document another title or metadata from now on. Raises NotFound, LimitReached.
 
     Versions are never changed: what was cited keeps the title it was cited under.
     """
@@ -78,6 +83,8 @@ async def revise(
         title = revision.title or old["title"]
         if title == old["title"] and metadata == orjson.loads(old["metadata"]):
             return
+        growth = Stock(text_bytes=len(old["text"].encode()))
+        check_quotas(corpus, quotas, growth)
         await connection.execute(
             _COPY_VERSION,
             tenant_id,
@@ -92,7 +99,7 @@ async def revise(
         await put_in_order(connection, tenant_id, [document_id], corpus.now)
         await _copy_chunks(connection, old)
         # As many chunks with the same terms come as go: only the bytes and the version move.
-        await move(connection, corpus, Step(text_bytes=len(old["text"].encode())))
+        await move(connection, corpus, Step(text_bytes=growth.text_bytes))
         entry = AuditEntry(
             "document.revised", f"document:{document_id}", {"version": old["next_version"]}
         )

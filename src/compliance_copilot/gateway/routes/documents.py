@@ -104,7 +104,7 @@ async def read_document(
     "/documents/{document_id}",
     summary="Change a document's title or metadata",
     **documented(
-        DocumentInfoBody, accepts=DocumentPatch, scopes=[Scope.INGEST], errors=(404, 409, 504)
+        DocumentInfoBody, accepts=DocumentPatch, scopes=[Scope.INGEST], errors=(404, 409, 429, 504)
     ),
 )
 async def change_document(
@@ -114,10 +114,10 @@ async def change_document(
     body: Annotated[DocumentPatch, json_body(DocumentPatch)],
 ) -> Response:
     """Give a document its next version: same text, nothing embedded; the old one stays as it is."""
-    documents = service_of(request).copilot.documents
+    copilot = service_of(request).copilot
     revision = Revision(**body.model_dump(exclude_unset=True))
     known = _known_form(document_id)
-    return json_reply(await documents.revise(caller.tenant_id, known, revision))
+    return json_reply(await copilot.revise(caller.tenant_id, known, revision))
 
 
 @router.delete(
