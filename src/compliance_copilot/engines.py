@@ -26,6 +26,7 @@ from compliance_copilot.adapters.pinecone_store import PineconeStore
 from compliance_copilot.adapters.wordllama_embedder import WordllamaEmbedder
 from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.errors import SetupError
+from compliance_copilot.rag.courtesy import Courtesy
 from compliance_copilot.rag.ports import Embedder, Generator, VectorIndex
 from compliance_copilot.rag.reindexing import Target, refuse_elsewhere
 from compliance_copilot.rag.replication import Replication, replicating
@@ -47,6 +48,8 @@ class Engines:
     embedder: Embedder
     generators: Mapping[str, Generator]
     replication: Replication
+    courtesy: Courtesy
+    """By which what goes on in the background gives way to questions."""
     vendors: Mapping[str, Vendor]
     """By whom a tenant's own key may be used; they have a key of the service's or none."""
     hosted: PineconeStore | None = None
@@ -79,7 +82,8 @@ async def open_engines(
     settings: Settings, database: Database, embedder: MadeEmbedder, stack: AsyncExitStack
 ) -> Engines:
     """Make index and generators; what they hold is closed with the stack."""
-    index, replication, hosted = await _open_store(settings, database, stack)
+    courtesy = Courtesy()
+    index, replication, hosted = await _open_store(settings, database, courtesy, stack)
     if isinstance(embedder, OpenAIEmbedder):
         stack.push_async_callback(embedder.aclose)
     vendors = _vendors(settings)
@@ -90,7 +94,7 @@ async def open_engines(
             await asyncio.to_thread(import_module, provider)
             generators[provider] = vendor
         stack.push_async_callback(vendor.aclose)
-    return Engines(index, embedder, generators, replication, vendors, hosted)
+    return Engines(index, embedder, generators, replication, courtesy, vendors, hosted)
 
 
 async def check_place(database: Database, engines: Engines) -> None:
@@ -109,7 +113,7 @@ async def check_place(database: Database, engines: Engines) -> None:
 
 
 async def _open_store(
-    settings: Settings, database: Database, stack: AsyncExitStack
+    settings: Settings, database: Database, courtesy: Courtesy, stack: AsyncExitStack
 ) -> tuple[VectorIndex, Replication, PineconeStore | None]:
     rows = PgvectorIndex(database)
     if settings.vector_store == "pinecone":
@@ -122,7 +126,7 @@ async def _open_store(
         return PineconeIndex(database, hosted, rows), replication, hosted
     files = CorpusFiles(settings.data_dir / "hot", settings.hot_index_megabytes * 2**20)
     await asyncio.to_thread(files.prepare)
-    index = HotIndex(rows, database, files)
+    index = HotIndex(rows, database, files, courtesy)
     stack.push_async_callback(index.close)
     left = None
     if settings.pinecone_api_key is not None:  # not in use, but perhaps it was

@@ -42,7 +42,6 @@ from compliance_copilot.orchestrator.reception import Reception
 from compliance_copilot.rag.answers import AnswerStore
 from compliance_copilot.rag.breaker import Breakers
 from compliance_copilot.rag.conversations import Conversations
-from compliance_copilot.rag.courtesy import Courtesy
 from compliance_copilot.rag.documents import DocumentStore
 from compliance_copilot.rag.extraction.pool import Extractor
 from compliance_copilot.rag.extraction.scans import tesseract_data
@@ -231,7 +230,6 @@ def _assemble(
     skipped = partial(missing_reason, settings)
     config = ConfigManager(database, settings.default_config)
     own_keys = ProviderKeys(database, _sealer(settings))
-    courtesy = Courtesy()
     rooms = Rooms(
         admission=Admission(
             database,
@@ -242,8 +240,8 @@ def _assemble(
         metering=metering,
         retriever=Retriever(engines.index, embedder, LinkedChunks(database)),
         answerer=_answerer(settings, engines, metering.prices, own_keys),
-        ingestion=Ingestion(database, embedder, engines.replication, courtesy),
-        courtesy=courtesy,
+        ingestion=Ingestion(database, embedder, engines.replication, engines.courtesy),
+        courtesy=engines.courtesy,
         reindexing=Reindexing(database, engines.replication, embedder.name),
         documents=DocumentStore(database),
         answers=AnswerStore(database),

@@ -29,6 +29,7 @@ from compliance_copilot.adapters.hot_reading import (
 from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.errors import CopilotError
 from compliance_copilot.core.vocabulary import TenantId
+from compliance_copilot.rag.courtesy import Courtesy
 from compliance_copilot.rag.ports import HybridQuery, RankedLists, VectorIndex
 from compliance_copilot.storage.database import Database, Row
 
@@ -54,10 +55,12 @@ class HotIndex:
         cold: VectorIndex,
         database: Database,
         files: CorpusFiles,
+        courtesy: Courtesy | None = None,
     ) -> None:
         self._cold = cold
         self._database = database
         self._files = files
+        self._courtesy = courtesy or Courtesy()
         self._hot: dict[TenantId, Mapped] = {}
         self._loading: dict[TenantId, asyncio.Task[None]] = {}
         self._too_large: dict[TenantId, int] = {}
@@ -248,7 +251,9 @@ class HotIndex:
                 return
             try:
                 known: dict[bytes, bytes] = {}
-                corpus = await read_ahead(lambda: self._present(tenant_id), known)
+                corpus = await read_ahead(
+                    lambda: self._present(tenant_id), known, self._courtesy.step
+                )
                 if corpus is not None and known:
                     await self._keep(tenant_id, corpus, known)
             except (CopilotError, OSError) as error:

@@ -25,16 +25,17 @@ Known = Mapping[bytes, bytes]
 
 
 async def read_ahead(
-    now: Callable[[], HotCorpus | None], known: dict[bytes, bytes]
+    now: Callable[[], HotCorpus | None], known: dict[bytes, bytes], step: Callable[[], None]
 ) -> HotCorpus | None:
     """Read all chunks of the corpus that `now` gives, into `known`; return that corpus.
 
+    `step` is called before each chunk, in a thread: it waits while a question is at work.
     When it gives another meanwhile, what both hold is read once. None when it gives none any more.
     """
     while (corpus := now()) is not None and (rows := unread(corpus, known)):
         for at in range(0, len(rows), _STEP_ROWS):
             began = time.perf_counter()
-            known.update(await asyncio.to_thread(_read, corpus, rows[at : at + _STEP_ROWS]))
+            known.update(await asyncio.to_thread(_read, corpus, rows[at : at + _STEP_ROWS], step))
             await asyncio.sleep(_PAUSE * (time.perf_counter() - began))
             if now() is not corpus:
                 break
@@ -60,5 +61,9 @@ def with_readings(corpus: HotCorpus, known: Known) -> dict[str, NDArray[Any]]:
     return {**corpus.arrays, **reading_arrays(kept)}
 
 
-def _read(corpus: HotCorpus, rows: Sequence[int]) -> dict[bytes, bytes]:
-    return {corpus.raw_ids[row]: reading_of(corpus.chunk(row)).record for row in rows}
+def _read(corpus: HotCorpus, rows: Sequence[int], step: Callable[[], None]) -> dict[bytes, bytes]:
+    found = {}
+    for row in rows:
+        step()
+        found[corpus.raw_ids[row]] = reading_of(corpus.chunk(row)).record
+    return found
