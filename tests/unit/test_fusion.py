@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compliance_copilot.core.vocabulary import Chunk
-from compliance_copilot.rag.contenders import place_of
+from compliance_copilot.rag.contenders import Place, place_of
 from compliance_copilot.rag.fusion import fuse, rank_dense
 from compliance_copilot.rag.ports import RankedLists
 
@@ -95,3 +95,17 @@ def test_basic_goes_by_cosine_alone() -> None:
     found = rank_dense(lists([(2, 0.3), (1, 0.8), (3, -0.1)], [(2, 9.0)]), limit=2)
     assert [(s.chunk_id.int, s.score) for s in found] == [(1, 0.8), (2, 0.3)]
     assert found[1].sparse == 9.0
+
+
+def test_what_is_equally_near_comes_in_the_order_of_its_place_whatever_is_wanted() -> None:
+    ids = [UUID(int=n) for n in range(6)]
+    lists = RankedLists(
+        dense=[(ids[0], 0.9), (ids[1], 0.5), (ids[2], 0.5), (ids[3], 0.5), (ids[4], 0.1)],
+        sparse=[],
+        chunks={},
+        places={id_: Place(0, 10 - number) for number, id_ in enumerate(ids)},
+    )
+    whole = [one.chunk_id for one in rank_dense(lists, limit=5)]
+    assert whole == [ids[0], ids[3], ids[2], ids[1], ids[4]]
+    for limit in range(1, 8):
+        assert [one.chunk_id for one in rank_dense(lists, limit=limit)] == whole[:limit]

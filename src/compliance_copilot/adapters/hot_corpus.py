@@ -46,6 +46,9 @@ class Postings:
     weights: NDArray[np.float32]
 
 
+_NO_POSTINGS = Postings((), np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
+
+
 @dataclass(frozen=True)
 class HotCorpus:
     """A corpus to be searched; `arrays` are those of `hot_pack`, in memory or in a mapped file."""
@@ -150,6 +153,8 @@ class HotCorpus:
         return [raw[at : at + 16] for at in range(0, len(raw), 16)]
 
     def _postings(self, terms: Mapping[int, int]) -> tuple[Postings, dict[int, int]]:
+        if not terms:
+            return _NO_POSTINGS, {}
         known, spans = self.arrays["terms"], self.arrays["spans"]
         wanted = np.array(sorted(terms), dtype=np.int64)
         at = np.searchsorted(known, wanted)
@@ -180,6 +185,10 @@ class HotCorpus:
     ) -> Rows:
         asked = query.dense.astype(np.float16).astype(np.float32)
         dense = self.arrays["vectors"] @ asked
+        if not postings.terms:
+            if hidden is not None:
+                dense[hidden] = -np.inf
+            return np.sort(_nominated(dense, limit))
         sparse = self._bm25(query, postings, statistics)
         if hidden is not None:
             dense[hidden], sparse[hidden] = -np.inf, 0.0
@@ -199,13 +208,13 @@ class HotCorpus:
         frequencies = statistics.document_frequencies
         by_term = bm25.query_weights(query.terms, frequencies, self.chunk_count)
         asked = np.array([by_term[term] for term in postings.terms], dtype=np.float64)
-        if not len(asked):
-            return np.zeros(self.rows)
         parts = postings.weights * asked[postings.columns]
         return np.bincount(postings.rows, parts, self.rows).astype(np.float64, copy=False)
 
     def _weights(self, rows: Rows, postings: Postings) -> NDArray[np.float32]:
         found = np.zeros((len(rows), len(postings.terms)), dtype=np.float32)
+        if not postings.terms:
+            return found
         at = np.full(self.rows, -1, dtype=np.int64)
         at[rows] = np.arange(len(rows))
         places = at[postings.rows]

@@ -46,15 +46,23 @@ def rank_dense(lists: RankedLists, *, limit: int) -> list[Contender]:
     sparse = dict(lists.sparse)
     scored = [
         Contender(
-            chunk_id,
-            lists.places[chunk_id],
-            min(max(similarity, 0.0), 1.0),
-            similarity,
-            sparse.get(chunk_id),
+            chunk_id, lists.places[chunk_id], _share(similarity), similarity, sparse.get(chunk_id)
         )
-        for chunk_id, similarity in lists.dense
+        for chunk_id, similarity in _first(lists.dense, limit)
     ]
     return sorted(scored, key=_order)[:limit]
+
+
+def _first(ranked: Sequence[tuple[UUID, float]], limit: int) -> Sequence[tuple[UUID, float]]:
+    """Return the first `limit`, and those behind that are equal to the last of them."""
+    end = min(limit, len(ranked))
+    while 0 < end < len(ranked) and _share(ranked[end][1]) == _share(ranked[limit - 1][1]):
+        end += 1
+    return ranked[:end]
+
+
+def _share(similarity: float) -> float:
+    return min(max(similarity, 0.0), 1.0)
 
 
 def normalised(ranked: Sequence[tuple[UUID, float]]) -> Mapping[UUID, float]:

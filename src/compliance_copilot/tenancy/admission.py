@@ -135,6 +135,14 @@ class _Snapshot:
     tenant: Layer = field(default_factory=dict)
     limits: ResourceLimits = field(default_factory=ResourceLimits)
     own_keys: tuple[SealedKey, ...] = ()
+    plain: EffectiveConfig = field(default_factory=EffectiveConfig)
+    """What holds for a question that overrides nothing."""
+
+    def config(self, overrides: Mapping[str, Any]) -> EffectiveConfig:
+        """Return what holds for one question. Raises InvalidRequest."""
+        resolved = resolve(self.system, self.tenant, overrides)
+        most = min(resolved.max_tokens, self.limits.max_tokens_per_query)
+        return replace(resolved, max_tokens=most, own_keys=self.own_keys)
 
 
 class Admission:
@@ -235,11 +243,10 @@ class Admission:
         self, tenant_id: TenantId, ask: Ask, snapshot: _Snapshot, deadline: Deadline
     ) -> tuple[Permit, InvalidRequest | None]:
         fault: InvalidRequest | None = None
-        config = EffectiveConfig()
-        if snapshot.version:
+        config = snapshot.plain
+        if snapshot.version and ask.overrides:
             try:
-                resolved = resolve(snapshot.system, snapshot.tenant, ask.overrides)
-                config = replace(_within(resolved, snapshot.limits), own_keys=snapshot.own_keys)
+                config = snapshot.config(ask.overrides)
             except InvalidRequest as error:
                 fault = error
         return Permit(
@@ -262,6 +269,7 @@ class Admission:
             limits=laid_limits(self._default_limits, orjson.loads(row["tenant_limits"])),
             own_keys=_sealed_keys(tenant_id, row["provider_keys"]),
         )
+        snapshot = replace(snapshot, plain=snapshot.config({}))
         self._snapshots[tenant_id] = snapshot
         return snapshot
 
@@ -277,10 +285,6 @@ async def _in_time(work: Awaitable[None], deadline: Deadline) -> None:
 def _sealed_keys(tenant_id: TenantId, stored: str | None) -> tuple[SealedKey, ...]:
     keys = orjson.loads(stored or "{}")
     return tuple(SealedKey(tenant_id, name, bytes.fromhex(keys[name])) for name in sorted(keys))
-
-
-def _within(config: EffectiveConfig, limits: ResourceLimits) -> EffectiveConfig:
-    return replace(config, max_tokens=min(config.max_tokens, limits.max_tokens_per_query))
 
 
 def budget_micro_usd(limits: ResourceLimits) -> int | None:
