@@ -25,11 +25,11 @@ from compliance_copilot.core.vocabulary import (
     SearchReply,
     TenantId,
     UsageSummary,
-    ValueOrigin,
 )
 from compliance_copilot.orchestrator import Call
 from compliance_copilot.rag.jobs import Job, Progress
 from compliance_copilot.rag.mirroring import Difference
+from compliance_copilot.tenancy.cascade import ValueOrigin
 from compliance_copilot.tenancy.erasures import Receipt
 from compliance_copilot.tenancy.keys import (
     IssuedKey,

@@ -210,7 +210,7 @@ async def test_overrides_are_taken_refused_or_unknown_and_never_ignored(service:
 
 
 def test_the_cascade_is_a_pure_function_of_its_layers() -> None:
-    from compliance_copilot.core.vocabulary import ValueOrigin
+    from compliance_copilot.tenancy.cascade import ValueOrigin
 
     system = {"top_k": ValueOrigin(7, "system"), "temperature": ValueOrigin(0.1, "system")}
     tenant = {"top_k": ValueOrigin(8, "tenant")}

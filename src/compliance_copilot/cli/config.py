@@ -17,8 +17,8 @@ from compliance_copilot.cli.output import (
 from compliance_copilot.core.vocabulary import TenantId
 
 if TYPE_CHECKING:
-    from compliance_copilot.core.vocabulary import ValueOrigin
     from compliance_copilot.orchestrator import Service
+    from compliance_copilot.tenancy.cascade import ValueOrigin
 
 app = typer.Typer(no_args_is_help=True)
 SET_BY = "cli"

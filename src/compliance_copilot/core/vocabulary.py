@@ -392,13 +392,3 @@ class UsageSummary:
     cache_hits: int
     helpful_answers: int = 0
     wrong_answers: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class ValueOrigin:
-    """Where a configuration value comes from: the layer, and who set it when."""
-
-    value: Any
-    layer: str
-    set_by: str | None = None
-    set_at: datetime | None = None

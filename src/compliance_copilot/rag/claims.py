@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from compliance_copilot.rag.matching import folded
+from compliance_copilot.rag.numerals import COUNTING, JOINED, NUMERALS, in_digits
 
 _MONTHS = {
     name: number
@@ -48,37 +49,10 @@ _DATES = (
     re.compile(rf"\b(?P<m>{_MONTH})\.?\s+(?P<d>)(?P<y>\d{{4}})\b"),
 )
 
-_WORDS_EN = """
-zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
-sixteen seventeen eighteen nineteen twenty
-"""
-_WORDS_DE = """
-null eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn
-sechzehn siebzehn achtzehn neunzehn zwanzig
-"""
-_TENS_EN = "thirty forty fifty sixty seventy eighty ninety"
-_TENS_DE = "dreißig vierzig fünfzig sechzig siebzig achtzig neunzig"
-_NUMERALS: dict[str, str] = {
-    **{word: str(n) for n, word in enumerate(_WORDS_EN.split()) if n > 1},
-    **{word: str(n) for n, word in enumerate(_WORDS_DE.split()) if n > 1},
-    **{word: str(n * 10) for n, word in enumerate(_TENS_EN.split(), start=3)},
-    **{word: str(n * 10) for n, word in enumerate(_TENS_DE.split(), start=3)},
-    "hundred": "100", "hundert": "100", "thousand": "1000", "tausend": "1000", "twice": "2",
-    "half": "0.5",
-}  # fmt: skip
-_ONES = {word: n for words in (_WORDS_EN, _WORDS_DE) for n, word in enumerate(words.split()[:10])}
-_ONES["ein"] = 1
-_JOINED = re.compile(
-    rf"\b(?:(?P<t>{'|'.join(_TENS_EN.split())}|twenty)[- ](?P<o>{'|'.join(_ONES)})"
-    rf"|(?P<a>{'|'.join(_ONES)})und(?P<b>zwanzig|{'|'.join(_TENS_DE.split())}))\b"
-    r"|\b(?P<one>one|eine[rmn]?)(?=[\s-]+(?:\w+[\s-]+)?"
-    r"(?:second|minute|hour|day|week|month|quarter|year|sekunde|stunde|tag|woche|monat|jahr))"
-)
 _NUMBER = re.compile(
     rf"(?<![\w])(?P<n>\d+(?:[.,'’\u00a0\u202f]\d+)*)(?:st|nd|rd|th)?(?![\d])"
-    rf"|(?<=[a-z])[-]?(?P<i>\d+(?:\.\d+)*)|\b(?P<w>{'|'.join(_NUMERALS)})\b"
+    rf"|(?<=[a-z])[-]?(?P<i>\d+(?:\.\d+)*)|\b(?P<w>{'|'.join(NUMERALS)})\b"
 )
-_COUNTING = frozenset({*_NUMERALS, "one", "eine", "einer", "einem", "einen"})
 _RUN = re.compile(r"\w+")
 _UNIT_NAMES = """
 second seconds sekunde sekunden sec s
@@ -261,23 +235,16 @@ def _blanked(text: str, match: re.Match[str]) -> str:
     return text[: match.start()] + "\x00" * len(match.group()) + text[match.end() :]
 
 
-def _in_digits(match: re.Match[str]) -> str:
-    """Return `31` for `thirty-one` and `einunddreißig`, `1` for the `one` of `one day`."""
-    if match["one"]:
-        return "1"
-    return str(int(_NUMERALS[match["t"] or match["b"]]) + _ONES[match["o"] or match["a"]])
-
-
 def _quantities(text: str) -> Iterable[Quantity]:
     lower = folded(text)
     # Most sentences count nothing, and the patterns with numerals are slow to say so.
-    if not (_DIGIT.search(lower) or _COUNTING.intersection(_RUN.findall(lower)) or "und" in lower):
+    if not (_DIGIT.search(lower) or COUNTING.intersection(_RUN.findall(lower)) or "und" in lower):
         return
-    for match in reversed(list(_JOINED.finditer(folded(text)))):
-        text = text[: match.start()] + _in_digits(match) + text[match.end() :]
+    for match in reversed(list(JOINED.finditer(folded(text)))):
+        text = text[: match.start()] + in_digits(match) + text[match.end() :]
     for match in _NUMBER.finditer(folded(text)):
         word = match["w"]
-        value = _NUMERALS[word] if word else _value(match["n"] or match["i"])
+        value = NUMERALS[word] if word else _value(match["n"] or match["i"])
         yield Quantity(value, *_unit(text, match))
 
 

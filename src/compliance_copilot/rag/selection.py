@@ -9,12 +9,11 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 
 from compliance_copilot.core.vocabulary import Chunk, DraftSentence, Quote, ScoredChunk
 from compliance_copilot.rag import questions
-from compliance_copilot.rag.analysis import word_stems
 from compliance_copilot.rag.candidates import Candidate, Form, shown
+from compliance_copilot.rag.looking_up import COMPOUND, LookUp
 from compliance_copilot.rag.questions import Asks, Question
 from compliance_copilot.rag.reading import Sentences, reading_of
 
@@ -56,13 +55,11 @@ _RETRIEVED = 0.3
 _CONTEXT = 0.8
 _TITLE = 0.6
 _BEFORE = 0.35
-_COMPOUND = 0.6
 _DENSE_CANDIDATES = 12
 _LONG = 420
 _WORD = re.compile(r"[^\W_]+")
 _HOPELESS = 0.3
 _FEW, _SOME, _MANY = 2, 4, 10
-_NOTHING = ("", 0.0)
 _TYPED = frozenset({Asks.DURATION, Asks.QUANTITY})
 
 
@@ -134,7 +131,7 @@ def select(
 def _scored(question: Question, sources: Sequence[ScoredChunk]) -> list[_Scored]:
     found: list[_Scored] = []
     seen: set[tuple[str, int, int]] = set()
-    look_up = _LookUp(question)
+    look_up = LookUp(question)
     for index, source in enumerate(sources):
         chunk, read = source.chunk, reading_of(source.chunk).sentences
         met = look_up.met(read.words)
@@ -150,49 +147,6 @@ def _scored(question: Question, sources: Sequence[ScoredChunk]) -> list[_Scored]
                 seen.add(place)
                 found.append(_Scored(origin, candidate, start, _credits(candidate, hits, titles)))
     return found
-
-
-class _LookUp:
-    """Finds the content words of one question among the words of texts.
-
-    Prefixes let through whatever a stem may come from, then the stems decide: most words are never
-    stemmed, which would be most of the time of a request.
-    """
-
-    def __init__(self, question: Question) -> None:
-        self._question = question
-        self._known: dict[str, tuple[str, float]] = {}
-        self._prefixes = tuple(sorted({form[: max(3, len(form) - 2)] for form in question.forms}))
-        self._languages = tuple(dict.fromkeys((question.language, "en")))
-
-    def met(self, words: str) -> dict[int, tuple[str, float]]:
-        """Return which of the words stand for one of the question: its word and the credit."""
-        found: dict[int, tuple[str, float]] = {}
-        for prefix in self._prefixes:
-            at = words.find(f" {prefix}")
-            while at >= 0:
-                end = words.index(" ", at + 1)
-                word = words[at + 1 : end]
-                earned = self._known.get(word) or self._credit(word)
-                if earned[1]:
-                    found[words.count(" ", 0, at)] = earned
-                at = words.find(f" {prefix}", end)
-        return found
-
-    def _credit(self, word: str) -> tuple[str, float]:
-        stems = [stem for lang in self._languages for stem in word_stems(word, lang)]
-        earned = [self._earned(stem) for stem in stems]
-        self._known[word] = max(earned, key=itemgetter(1), default=_NOTHING)
-        return self._known[word]
-
-    def _earned(self, stem: str) -> tuple[str, float]:
-        forms = self._question.forms
-        if stem in forms:
-            return forms[stem]
-        for term in self._question.weights:
-            if len(term) >= 5 and stem.startswith(term):  # Passwort in Passwortlänge
-                return term, _COMPOUND
-        return _NOTHING
 
 
 def _credits(
@@ -241,7 +195,7 @@ def _weights(question: Question, scored: Sequence[_Scored]) -> Mapping[str, floa
     frequency = dict.fromkeys(question.weights, 0)
     for item in scored:
         for term, credit in item.credits.items():
-            if credit >= _COMPOUND:
+            if credit >= COMPOUND:
                 frequency[term] += 1
     return {
         term: weight * (1.0 + math.log(1.0 + count / max(1, frequency[term])))

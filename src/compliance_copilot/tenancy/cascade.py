@@ -4,7 +4,8 @@ A layer is a mapping field -> ValueOrigin, so every value of the result knows wh
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -16,8 +17,18 @@ from compliance_copilot.core.vocabulary import (
     ResourceLimits,
     RetrievalMode,
     Unsupported,
-    ValueOrigin,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class ValueOrigin:
+    """Where a configuration value comes from: the layer, and who set it when."""
+
+    value: Any
+    layer: str
+    set_by: str | None = None
+    set_at: datetime | None = None
+
 
 Layer = Mapping[str, ValueOrigin]
 CONFIG_FIELDS: tuple[str, ...] = tuple(

@@ -12,7 +12,6 @@ from compliance_copilot.core.vocabulary import (
     EffectiveConfig,
     ResourceLimits,
     TenantId,
-    ValueOrigin,
 )
 from compliance_copilot.storage.audit import SYSTEM_CHAIN, AuditEntry, append
 from compliance_copilot.storage.database import Database
@@ -20,6 +19,7 @@ from compliance_copilot.tenancy.cascade import (
     SYSTEM,
     TENANT,
     Layer,
+    ValueOrigin,
     checked_limits,
     checked_patch,
     explain,

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from compliance_copilot.core.vocabulary import Scope, ValueOrigin
+from compliance_copilot.core.vocabulary import Scope
 from compliance_copilot.gateway.authentication import Operator, TenantAdministrator
 from compliance_copilot.gateway.bodies import json_body
 from compliance_copilot.gateway.documentation import documented
@@ -15,7 +15,7 @@ from compliance_copilot.gateway.record_schemas import ConfigReply, EffectiveConf
 from compliance_copilot.gateway.replying import json_reply
 from compliance_copilot.gateway.schemas import ConfigBody
 from compliance_copilot.gateway.state import service_of
-from compliance_copilot.tenancy.cascade import TENANT
+from compliance_copilot.tenancy.cascade import TENANT, ValueOrigin
 
 router = APIRouter(tags=["configuration"])
 _ADMINISTRATORS = [Scope.TENANT_ADMIN]
