@@ -111,6 +111,8 @@ class OfflineIndex:
         chunks: Sequence[Chunk],
         languages: Sequence[str],
         passages: Sequence[tuple[int, ...]] = (),
+        *,
+        average_length: float | None = None,
     ) -> None:
         self.chunks, self.passages = chunks, passages
         self.rows = {chunk.id: row for row, chunk in enumerate(chunks)}
@@ -118,16 +120,16 @@ class OfflineIndex:
             analysis.terms(c.text, language) for c, language in zip(chunks, languages, strict=True)
         ]
         self.lengths = np.array([analysis.document_length(t) for t in counted], dtype=np.float32)
-        self.average_length = float(self.lengths.mean())
+        self.average_length = average_length or float(self.lengths.mean())
         rows = np.repeat(np.arange(len(counted)), [len(t) for t in counted])
         terms = np.fromiter((t for c in counted for t in c), dtype=np.int64, count=len(rows))
         order = np.argsort(terms, kind="stable")
         self._terms, self._rows = terms[order], rows[order]
         counts = (n for c in counted for n in c.values())
-        tf = np.fromiter(counts, dtype=np.float32, count=len(rows))[order]
-        relative = self.lengths[self._rows] / self.average_length
+        tf = np.fromiter(counts, dtype=np.float64, count=len(rows))[order]
+        relative = self.lengths[self._rows].astype(np.float64) / self.average_length
         damping = bm25.K1 * (1 - bm25.B + bm25.B * relative)
-        self._weights = tf * (bm25.K1 + 1) / (tf + damping)
+        self._weights = (tf * (bm25.K1 + 1) / (tf + damping)).astype(np.float32)
         self.vectors = embed([c.text for c in chunks]).astype(np.float16).astype(np.float32)
 
     def search(self, vector: Vectors, terms: Mapping[int, int]) -> RankedLists:

@@ -80,7 +80,7 @@ def _compare(name: str, index: offline.OfflineIndex, asked: list[tuple[str, int]
         found = {
             "dense": fusion.rank_dense(lists, limit=10),
             "fusion": fused,
-            "ranker": ranking.rerank(terms, fused, lists.statistics, lists.counts),
+            "ranker": ranking.rerank(terms, fused, lists.statistics, lists.counts, lists.vectors),
         }
         for method, scored in found.items():
             orders[method].append([places[s.chunk_id] for s in scored])

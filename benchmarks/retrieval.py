@@ -1,7 +1,7 @@
 """Retrieval quality through the public API: Recall@10, MAP@10, nDCG@10 and all-gold@10 by mode.
 
     python -m benchmarks.retrieval --data DIR [--split dev] [--layout passages|documents]
-                                   [--modes basic,hybrid,agentic] [--cross-validated]
+                                   [--modes basic,hybrid,agentic] [--cross-validated DIR]
                                    [--sample N] [--seed 7] [--kept DIR]
 
 Starts a service of its own on a fresh temporary database, stores the corpus with `POST /ingest` and
@@ -10,9 +10,9 @@ asks each question with `POST /search`. Data in BEIR's form: `corpus.jsonl`, `qu
 passages stands beside, in the same call. `--kept DIR` keeps the database there for the next run.
 
 The shipped ranker was trained on ObliQA's dev questions: there, `hybrid` and `agentic` flatter
-themselves. `--cross-validated` (needs `lightgbm`) trains five pairs of `ranker.json` and
-`companions.json`, each without one fold of documents (`benchmarks/folds.py`), and asks the
-questions of a fold from a copy of the product's code that has the pair without it.
+themselves. `--cross-validated DIR` asks the questions of each fold of documents from a copy of the
+product's code that has the `ranker.json` and `companions.json` that were trained without that fold
+(`benchmarks/train_rankers.py` leaves them in DIR).
 """
 
 import argparse
@@ -99,31 +99,35 @@ def plain_bm25(passages: Sequence[Mapping[str, Any]], questions: Questions) -> l
 
 @dataclass(frozen=True)
 class Round:
-    """Questions (places) that are asked of one service, and what its code is given in exchange."""
+    """Questions (places) that are asked of one service, and the folder of its own rankers."""
 
     questions: Sequence[int]
-    files: Mapping[str, str]
+    rankers: Path | None = None
 
 
 def rounds(chosen: argparse.Namespace, questions: Questions) -> list[Round]:
     """Return one round with the shipped code, or one for each fold with rankers without it."""
     if not chosen.cross_validated:
-        return [Round(range(len(questions.texts)), {})]
-    from benchmarks import fold_rankers  # needs lightgbm
-
-    pairs = fold_rankers.pairs(chosen.data, chosen.split)
+        return [Round(range(len(questions.texts)))]
     fold_of = folds.document_folds(questions)
-    return [Round(list(folds.tested(fold_of, n)), pair) for n, pair in enumerate(pairs)]
+    return [
+        Round(folds.tested(fold_of, n).tolist(), chosen.cross_validated / f"fold-{n}")
+        for n in range(folds.FOLDS)
+    ]
 
 
 @asynccontextmanager
 async def open_round(base: harness.Base, one: Round) -> AsyncIterator[harness.Service]:
-    """Run the service while the context lasts; with files of its own, from a copy of the code."""
+    """Run the service while the context lasts; with rankers of its own, from a copy of the code."""
+    if one.rankers is None:
+        async with harness.open_service(base) as service:
+            yield service
+        return
     with tempfile.TemporaryDirectory(prefix="cc-code-") as folder:
         package = Path(shutil.copytree(harness.ROOT / "src", Path(folder) / "src"))
         (Path(folder) / "configs").symlink_to(harness.ROOT / "configs")
-        for name, content in one.files.items():
-            (package / "compliance_copilot" / "rag" / name).write_text(content, encoding="utf-8")
+        for name in ("ranker.json", "companions.json"):
+            shutil.copy(one.rankers / name, package / "compliance_copilot" / "rag" / name)
         path = pathsep.join((str(package), str(harness.ROOT)))
         async with harness.open_service(base, PYTHONPATH=path) as service:
             yield service
@@ -199,7 +203,7 @@ def main() -> None:
     options.add_argument("--split", default="dev")
     options.add_argument("--layout", choices=LAYOUTS, default="passages")
     options.add_argument("--modes", default="basic,hybrid,agentic")
-    options.add_argument("--cross-validated", action="store_true")
+    options.add_argument("--cross-validated", type=Path)
     options.add_argument("--sample", type=int, default=0)
     options.add_argument("--seed", type=int, default=7)
     options.add_argument("--kept", type=Path)

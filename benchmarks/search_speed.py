@@ -131,7 +131,8 @@ async def search(index: VectorIndex, made: Made, query: HybridQuery) -> None:
     fused = fuse(lists, limit=DEPTH_OF_RERANKING)
     assert lists.statistics is not None
     assert lists.counts is not None
-    best = rerank(query.terms, fused, lists.statistics, lists.counts)[:5]
+    assert lists.vectors is not None
+    best = rerank(query.terms, fused, lists.statistics, lists.counts, lists.vectors)[:5]
     assert [lists.chunks[contender.chunk_id] for contender in best]
 
 

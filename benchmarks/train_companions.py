@@ -1,23 +1,18 @@
-"""Train `rag/companions.json`: the third look of the `agentic` mode, over `companions.FEATURES`.
+"""How `rag/companions.json` is trained: the third look of `agentic`, over `companions.FEATURES`.
 
-    python -m benchmarks.train_companions --data DIR [--split dev] [--check] [--out FILE]
-
-Needs `lightgbm` (training only). The candidates' strength comes from rankers that have not seen the
-question (`train_ranker.cross_validated`); figures are held out in the same folds and stand beside
-the `hybrid` order of the same run.
+Called by `benchmarks/train_rankers.py`; needs `lightgbm`. The candidates' strength comes from
+rankers that have not seen the question (`train_ranker.cross_validated`).
 """
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import lightgbm
 import numpy as np
 
 from benchmarks import offline, train_ranker
 from benchmarks.folds import FOLDS, document_folds, learnt
-from benchmarks.measures import line, measured
+from benchmarks.measures import measured
 from compliance_copilot.rag import companions, planning
 from compliance_copilot.rag.contenders import Contender, place_of
 from compliance_copilot.rag.ranking import Ensemble, parse_ensemble
@@ -50,34 +45,13 @@ class Pools:
         return measured(found, self.first.questions.gold)
 
 
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--data", type=Path, required=True)
-    options.add_argument("--split", default="dev")
-    options.add_argument("--check", action="store_true")
-    home = Path(companions.__file__).with_name("companions.json")
-    options.add_argument("--out", type=Path, default=home)
-    chosen = options.parse_args()
-    tables = train_ranker.tabulated(chosen.data, chosen.split)
-    held, rankers = train_ranker.cross_validated(list(tables.values()))
-    pools = pooled(list(tables.values()), held, rankers)
-    third, _ = cross_validated(pools)
-    for layout, pool, first, scores in zip(tables, pools, held, third, strict=True):
-        print(line(f"hybrid, {layout}", pool.first.figures(first)))
-        print(line(f"agentic, {layout}", pool.figures(scores)), flush=True)
-    if not chosen.check:
-        model = train(pools, range(len(pools[0].columns)))
-        train_ranker.write(chosen.out, packed(model, pools, third))
-
-
 def pooled(
     tables: Sequence[train_ranker.Table],
     held: Sequence[np.ndarray],
     rankers: Sequence[lightgbm.Booster],
 ) -> list[Pools]:
     """Return the pools of each table, under the held-out scores of the first look."""
-    curve = train_ranker.curve(tables, held)
-    first = parse_ensemble(train_ranker.packed(rankers[0], *curve))
+    first = parse_ensemble(train_ranker.packed(rankers[0], *train_ranker.curve(tables, held)))
     return [
         _pools(table, scores, part_lists(table, rankers), first)
         for table, scores in zip(tables, held, strict=True)
@@ -191,15 +165,13 @@ def train(pools: Sequence[Pools], questions: Sequence[int]) -> lightgbm.Booster:
     return lightgbm.train(PARAMETERS, data, ROUNDS)
 
 
-def packed(
-    model: lightgbm.Booster, pools: Sequence[Pools], held: Sequence[Sequence[np.ndarray]]
-) -> dict[str, object]:
-    """Return the stored form, calibrated on held-out scores."""
+def curve(pools: Sequence[Pools], held: Sequence[Sequence[np.ndarray]]) -> tuple[float, float]:
+    """Return the calibration through the held-out scores of all pools."""
     raw = np.concatenate([scores for of_pool in held for scores in of_pool])
     relevant = np.concatenate([labels for pool in pools for labels in pool.relevant])
-    curve = train_ranker.calibration(raw, relevant)
+    return train_ranker.calibration(raw, relevant)
+
+
+def packed(model: lightgbm.Booster, curve: tuple[float, float]) -> dict[str, object]:
+    """Return the stored form."""
     return train_ranker.packed(model, *curve, companions.FEATURES)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,15 +1,10 @@
-"""Train `rag/ranker.json`: LambdaMART over the columns of `rag/evidence.py`.
+"""How `rag/ranker.json` is trained: LambdaMART over the columns of `rag/evidence.py`.
 
-    python -m benchmarks.train_ranker --data DIR [--split dev] [--check] [--out FILE]
-
-Needs `lightgbm` (training only). Corpus and candidates are those of the service: cut, analysed,
-nominated and fused by its own code, in both layouts. Prints held-out figures (folds over documents,
-`benchmarks/folds.py`); then trains on everything. `--check` stops before that.
+Called by `benchmarks/train_rankers.py`; needs `lightgbm`. Candidates and columns are those of the
+service, by its own code, in both layouts.
 """
 
-import argparse
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +14,7 @@ import numpy as np
 from benchmarks import offline
 from benchmarks.folds import FOLDS, document_folds, learnt, tested
 from benchmarks.layouts import LAYOUTS
-from benchmarks.measures import line, measured
+from benchmarks.measures import measured
 from compliance_copilot.rag import analysis, fusion, ranking
 from compliance_copilot.rag.evidence import FEATURES
 from compliance_copilot.rag.searching import LANGUAGES
@@ -73,26 +68,6 @@ class Table:
         return measured(found, self.questions.gold)
 
 
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--data", type=Path, required=True)
-    options.add_argument("--split", default="dev")
-    options.add_argument("--check", action="store_true")
-    home = Path(ranking.__file__).with_name("ranker.json")
-    options.add_argument("--out", type=Path, default=home)
-    chosen = options.parse_args()
-    tables = tabulated(chosen.data, chosen.split)
-    held, _ = cross_validated(list(tables.values()))
-    for (layout, table), scores in zip(tables.items(), held, strict=True):
-        fused = table.columns[:, FEATURES.index("fused")]
-        print(line(f"fusion, {layout}", table.figures(fused)))
-        print(line(f"ranker held out, {layout}", table.figures(scores)), flush=True)
-    if not chosen.check:
-        everything = range(len(tables["passages"].questions.texts))
-        model = train(list(tables.values()), everything)
-        write(chosen.out, packed(model, *curve(list(tables.values()), held)))
-
-
 def tabulated(data: Path, split: str) -> dict[str, Table]:
     """Return a table per layout."""
     return {layout: tabulate(*offline.load(data, split, layout)) for layout in LAYOUTS}
@@ -120,9 +95,9 @@ def candidates(
     lists = index.search(vector, terms)
     head = fusion.fuse(lists, limit=ranking.DEPTH_OF_RERANKING)
     rows = np.array([index.rows[contender.chunk_id] for contender in head], dtype=np.int64)
-    if lists.statistics is None or lists.counts is None:
+    if lists.statistics is None or lists.counts is None or lists.vectors is None:
         return rows, np.zeros((len(head), len(FEATURES)), dtype=np.float32)
-    return rows, ranking.evidence(terms, head, lists.statistics, lists.counts)
+    return rows, ranking.evidence(terms, head, lists.statistics, lists.counts, lists.vectors)
 
 
 def cross_validated(
@@ -154,11 +129,6 @@ def curve(tables: Sequence[Table], held: Sequence[np.ndarray]) -> tuple[float, f
     """Return the calibration through the held-out scores of all tables."""
     relevant = np.concatenate([table.relevant for table in tables])
     return calibration(np.concatenate(held), relevant)
-
-
-def write(path: Path, stored: Mapping[str, object]) -> None:
-    """Write an ensemble's stored form."""
-    path.write_text(json.dumps(stored, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
 def calibration(raw: np.ndarray, relevant: np.ndarray) -> tuple[float, float]:
@@ -211,7 +181,3 @@ def _float32_below(value: float) -> float:
     single = np.float32(value)
     below = single if single <= value else np.nextafter(single, np.float32(-np.inf))
     return float(str(below))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,6 @@
 """Tenants in use: the same bytes as the SQL search, never an old version, files that are safe."""
 
+import asyncio
 import os
 import random
 from collections.abc import AsyncIterator
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.offline import OfflineIndex
 from compliance_copilot.adapters.corpus_files import CorpusFiles
 from compliance_copilot.adapters.hot_index import HotIndex
 from compliance_copilot.adapters.pgvector_index import PgvectorIndex
@@ -113,6 +115,21 @@ async def test_what_only_one_list_nominates_is_scored_alike(both: Both) -> None:
         assert repr((cold.dense, cold.sparse)) == repr((hot.dense, hot.sparse))
         assert cold.statistics == hot.statistics
         assert dict(cold.chunks) == {i: hot.chunks[i] for i in hot.chunks}
+
+
+async def test_what_is_measured_offline_is_what_is_served(both: Both) -> None:
+    query = await both.query("Who approves invoices of suppliers?")
+    served = await both.cold.search(ACME, query, limit=200, deadline=Deadline.after(60))
+    chunks = [served.chunks[chunk_id] for chunk_id in sorted(served.chunks)]
+    assert served.statistics is not None
+    pinned = served.statistics.average_length
+    index = await asyncio.to_thread(
+        lambda: OfflineIndex(chunks, ["en"] * len(chunks), average_length=pinned)
+    )
+    measured = index.search(query.dense, query.terms)
+    assert measured.statistics == served.statistics
+    assert repr(measured.dense) == repr(served.dense[:100])
+    assert repr(measured.sparse) == repr(served.sparse[:100])
 
 
 async def test_chunks_named_by_another_are_scored_as_the_search_scores_them(both: Both) -> None:

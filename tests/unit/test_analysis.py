@@ -140,3 +140,13 @@ def test_a_german_keyword_question_meets_german_documents() -> None:
 
 def test_stop_words_of_the_question_stay_out_in_every_language() -> None:
     assert analysis.query_terms("What is the backup?", ["de"]) == analysis.terms("backup", "en")
+
+
+def test_a_question_that_shows_its_language_is_asked_in_that_one_alone() -> None:
+    english = "How is the reporting of the incidents checked?"
+    assert analysis.query_terms(english, ["en", "de"]) == analysis.terms(english, "en")
+    german = "Wie werden die Verschlüsselungen geprüft?"
+    assert analysis.query_terms(german, ["en", "de"]) == analysis.terms(german, "de")
+    unclear = "reporting incidents"
+    both = analysis.terms(unclear, "en").keys() | analysis.terms(unclear, "de").keys()
+    assert analysis.query_terms(unclear, ["en", "de"]).keys() == both

@@ -49,6 +49,12 @@ def counted(asked: list[int], texts: tuple[str, ...] = TEXTS) -> TermCounts:
     )
 
 
+def vectors(texts: tuple[str, ...] = TEXTS) -> np.ndarray:
+    """Make up unit vectors, one for each text."""
+    made = np.random.default_rng(1).normal(size=(len(texts), 8)).astype(np.float32)
+    return made / np.linalg.norm(made, axis=1, keepdims=True)
+
+
 def statistics(texts: tuple[str, ...] = TEXTS) -> TermStatistics:
     counts = [analysis.terms(text, "en") for text in texts]
     lengths = [analysis.document_length(c) for c in counts]
@@ -144,7 +150,7 @@ def ranked(
     question: str, fused: list[Contender], texts: tuple[str, ...] = TEXTS
 ) -> list[Contender]:
     asked = analysis.terms(question, "en")
-    return rerank(asked, fused, statistics(texts), counted(list(asked), texts))
+    return rerank(asked, fused, statistics(texts), counted(list(asked), texts), vectors(texts))
 
 
 def test_chunks_that_meet_the_question_come_first_with_falling_scores() -> None:
@@ -199,6 +205,20 @@ def test_counts_read_back_from_stored_weights_are_those_of_the_texts() -> None:
 def test_every_column_is_a_finite_number_even_for_empty_chunks() -> None:
     texts = (*TEXTS, "", "the of")
     asked = analysis.terms(QUESTION, "en")
-    rows = evidence(asked, found(texts), statistics(), counted(list(asked), texts))
+    rows = evidence(asked, found(texts), statistics(), counted(list(asked), texts), vectors(texts))
     assert rows.shape == (6, len(FEATURES))
     assert np.isfinite(rows).all()
+
+
+def test_the_strongest_chunk_is_as_near_as_can_be_to_itself() -> None:
+    asked = analysis.terms(QUESTION, "en")
+    rows = evidence(asked, found(), statistics(), counted(list(asked)), vectors())
+    near = rows[:, FEATURES.index("near_first")]
+    assert near[0] == pytest.approx(1.0, abs=1e-6)
+    assert np.argmax(near) == 0
+
+
+def test_a_chunk_with_more_of_the_questions_words_is_likelier_to_answer() -> None:
+    asked = analysis.terms(QUESTION, "en")
+    rows = evidence(asked, found(), statistics(), counted(list(asked)), vectors())
+    assert np.argmax(rows[:, FEATURES.index("likelihood")]) == 0

@@ -114,10 +114,11 @@ def query_terms(text: str, languages: Iterable[str]) -> dict[int, int]:
     so heavier than those that were asked for.
     """
     detected = detect_language(text)
-    if _is_plain(_function_words(text), detected):
+    others = [language for language in languages if language != detected]
+    if _is_plain(text, detected, others):
         return terms(text, detected)
     merged: dict[int, int] = {}
-    for language in dict.fromkeys((detected, *languages)):
+    for language in dict.fromkeys((detected, *others)):
         words = text if language == detected else _without_stop_words(text, detected)
         for term_id, count in terms(words, language).items():
             merged[term_id] = max(count, merged.get(term_id, 0))
@@ -174,10 +175,11 @@ def _function_words(text: str) -> dict[str, int]:
     return seen
 
 
-def _is_plain(seen: Mapping[str, int], language: str) -> bool:
-    """Tell whether function words leave no doubt: two or more, and twice as many as of another."""
-    others = max(count for other, count in seen.items() if other != language)
-    return seen[language] >= _FEW_WORDS and seen[language] >= 2 * others
+def _is_plain(text: str, language: str, others: Sequence[str]) -> bool:
+    """Tell whether a text has two function words of a language, and twice as many as of others."""
+    seen = _function_words(text)
+    most = max((seen[other] for other in others if other in seen), default=0)
+    return seen[language] >= max(_FEW_WORDS, 2 * most)
 
 
 def _tokens(text: str, language: str) -> list[_Token]:

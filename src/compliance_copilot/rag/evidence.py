@@ -6,6 +6,7 @@ none of them knows a word, a title or a corpus. Must not enter: texts, SQL, the 
 """
 
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +22,18 @@ FEATURES = (
     "rarest_missed", "length", "unigram_density", "bigram_density", "gentle", "strict",
     "question_words", "question_cover", "question_dense", "spread",
     "before", "after", "surroundings", "context_cover", "context_gain",
-    "document_share", "siblings_share", "document_best", "document_count",
+    "document_share", "siblings_share", "document_best", "document_count", "vicinity",
+    "sparse_apart", "dense_apart", "likelihood", "near_strongest", "near_first",
 )  # fmt: skip
 """The columns, in order; `features` explains them."""
 
 _DEEP = 10
 _SHARPNESS = 10.0
+_VICINITY = 3
+_STRONGEST = 5
+_LEAD = 5.0
+_SMOOTHING = 2.0
+"""Of the query likelihood: in average lengths of a chunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +43,7 @@ class Candidates:
     `frequencies`: how often each of the question's terms (columns) occurs in each chunk (rows);
     `lengths`: `analysis.document_length` over the corpus average; `documents`: equal numbers for
     chunks of one document; `ordinals`: the places in it; `dense`: cosines, where the dense list
-    does not name a chunk its lowest one.
+    does not name a chunk its lowest one; `vectors`: unit vectors as rows.
     """
 
     fused: Floats
@@ -45,6 +52,7 @@ class Candidates:
     lengths: Floats
     documents: Integers
     ordinals: Integers
+    vectors: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,10 @@ def features(question: QuestionTerms, candidates: Candidates) -> Floats:
         *_coverage(question, candidates, stored),
         *_question(question, candidates, sparse),
         *_document(question, candidates),
+        _apart(sparse),
+        _apart(candidates.dense),
+        _apart(_likelihood(question, candidates)),
+        *_nearness(candidates),
     ]
     return np.column_stack(columns).astype(np.float32, copy=False)
 
@@ -133,28 +145,73 @@ def _question(question: QuestionTerms, candidates: Candidates, sparse: Floats) -
 def _document(question: QuestionTerms, candidates: Candidates) -> list[Floats]:
     """What the neighbours and the rest of the document say about a chunk."""
     fused = candidates.fused
-    same = candidates.documents[:, None] == candidates.documents[None, :]
-    apart = candidates.ordinals[None, :] - candidates.ordinals[:, None]
-    others = same & (apart != 0)
-    near = np.where(others, 1.0 / np.maximum(np.abs(apart), 1), 0.0).astype(np.float32)
+    count = len(fused)
+    one, other, apart = _siblings(candidates)
+    steps = np.abs(apart)
+    before, after, vicinity = np.zeros((3, count), dtype=np.float32)
+    before[one[apart == -1]] = fused[other[apart == -1]]
+    after[one[apart == 1]] = fused[other[apart == 1]]
+    near = steps <= _VICINITY
+    np.maximum.at(vicinity, one[near], fused[other[near]])
     met = (candidates.frequencies > 0).astype(np.float32)
+    context = met.copy()
+    np.maximum.at(context, one[steps == 1], met[other[steps == 1]])
     singles = np.where(question.bigrams, 0.0, question.idf).astype(np.float32)
-    context = np.maximum(met, ((near == 1.0).astype(np.float32) @ met) > 0)
     alone, together = met @ singles, context @ singles
     total = max(float(singles.sum()), 1e-9)
+    _, first, document = np.unique(candidates.documents, return_index=True, return_inverse=True)
     strength = np.exp((fused - fused[0]) * _SHARPNESS)
-    shares = same.astype(np.float32) @ strength / strength.sum()
+    shares = np.bincount(document, strength)[document] / strength.sum()
     return [
-        (np.where(same & (apart == -1), fused, 0.0)).max(axis=1),
-        (np.where(same & (apart == 1), fused, 0.0)).max(axis=1),
-        near @ fused,
+        before,
+        after,
+        np.bincount(one, fused[other] / steps, count),
         together / total,
         (together - alone) / total,
         shares,
         shares - strength / strength.sum(),
-        np.where(same, fused, 0.0).max(axis=1),
-        others.sum(axis=1) / len(fused),
+        fused[first[document]],  # best first
+        (np.bincount(document)[document] - 1) / count,
+        vicinity,
     ]
+
+
+def _siblings(candidates: Candidates) -> tuple[Integers, Integers, Integers]:
+    """Return all pairs of two chunks of one document, and how far the second is behind."""
+    documents, ordinals = candidates.documents, candidates.ordinals
+    one, other = np.nonzero((documents[:, None] == documents) & (ordinals[:, None] != ordinals))
+    return one, other, ordinals[other] - ordinals[one]
+
+
+def _likelihood(question: QuestionTerms, candidates: Candidates) -> Floats:
+    """Return how likely the question's words are in a language model of each chunk.
+
+    With Dirichlet smoothing (Zhai & Lafferty 2004); a word's frequency in the corpus is taken from
+    its idf, and the length counts half, because chunks are of about one length.
+    """
+    singles = ~question.bigrams
+    rarity = np.exp(question.idf[singles]) / _SMOOTHING
+    repeated = question.weights[singles] / np.maximum(question.idf[singles], 1e-6)
+    met = np.log1p(candidates.frequencies[:, singles] * rarity) @ repeated
+    room = np.log1p(candidates.lengths / _SMOOTHING)
+    found: Floats = met - 0.5 * singles.sum() * room
+    return found
+
+
+def _nearness(candidates: Candidates) -> list[Floats]:
+    """How alike a chunk is to the strongest ones together, and to the very first."""
+    vectors, lead = candidates.vectors, candidates.fused[:_STRONGEST]
+    shares = np.exp((lead - lead[0]) * _LEAD)
+    centre = shares @ vectors[:_STRONGEST]
+    centre = centre / max(sqrt(float(centre @ centre)), 1e-9)
+    return [vectors @ centre, vectors @ vectors[0]]
+
+
+def _apart(values: Floats) -> Floats:
+    """Return how many standard deviations each value lies above the mean."""
+    centred = values - values.sum() / len(values)
+    found: Floats = centred / max(sqrt(float(centred @ centred) / len(values)), 1e-6)
+    return found
 
 
 def _beside_best(values: Floats) -> Floats:

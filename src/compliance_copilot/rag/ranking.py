@@ -1,7 +1,7 @@
 """The second look: a small learned ranker over the best 100 chunks of the fusion.
 
 A boosted ensemble of small trees (LambdaMART, Burges 2010), trained by
-`benchmarks/train_ranker.py`, stored as numbers in `ranker.json` and evaluated with numpy alone. It
+`benchmarks/train_rankers.py`, stored as numbers in `ranker.json` and evaluated with numpy alone. It
 sees `evidence.FEATURES` only. Must not enter: SQL, vendor SDKs, anything that names a corpus.
 """
 
@@ -111,12 +111,14 @@ def rerank(
     fused: Sequence[Contender],
     statistics: TermStatistics,
     counts: TermCounts,
+    vectors: Floats,
     *,
     ensemble: Ensemble | None = None,
 ) -> list[Contender]:
     """Return the fused chunks in the ranker's order; `score` is a calibrated chance in 0..1.
 
-    `fused` is what `fusion.fuse` gave, best first, with its raw parts. At most
+    `fused` is what `fusion.fuse` gave, best first, with its raw parts; `vectors` has the chunks'
+    unit vectors, in the rows of `counts`. At most
     `DEPTH_OF_RERANKING` chunks come back. A question without a term that the corpus knows has
     nothing to be judged by and keeps its order and scores. Equal scores keep the fusion's order.
     """
@@ -125,7 +127,7 @@ def rerank(
     if not head or not known:
         return head
     model = ensemble or load_ensemble()
-    raw = model.score(evidence(terms, head, statistics, counts))
+    raw = model.score(evidence(terms, head, statistics, counts, vectors))
     chances = model.probability(raw).tolist()
     best_first = np.argsort(-raw, kind="stable").tolist()
     return [head[place].scored(chances[place]) for place in best_first]
@@ -136,11 +138,12 @@ def evidence(
     head: Sequence[Contender],
     statistics: TermStatistics,
     counts: TermCounts,
+    vectors: Floats,
 ) -> Floats:
     """Return the ranker's columns for each chunk; at least one term must be known."""
     known = [term for term in terms if statistics.document_frequencies.get(term, 0) > 0]
     question = question_terms(terms, known, statistics)
-    return features(question, _candidates(head, known, counts, statistics))
+    return features(question, _candidates(head, known, statistics, counts, vectors))
 
 
 def question_terms(
@@ -159,8 +162,9 @@ def question_terms(
 def _candidates(
     head: Sequence[Contender],
     known: Sequence[int],
-    counts: TermCounts,
     statistics: TermStatistics,
+    counts: TermCounts,
+    vectors: Floats,
 ) -> Candidates:
     rows = [counts.rows[scored.chunk_id] for scored in head]
     places = {term: column for column, term in enumerate(counts.terms)}
@@ -178,4 +182,5 @@ def _candidates(
             [numbers.setdefault(s.place.document, len(numbers)) for s in head], dtype=np.int64
         ),
         ordinals=np.array([scored.place.ordinal for scored in head], dtype=np.int64),
+        vectors=vectors[rows],
     )

@@ -154,9 +154,9 @@ class Search:
             ranked = rank_dense(lists, limit=request.config.top_k)
             return Found(text, query, lists, [], ranked)
         fused = fuse(lists, limit=DEPTH_OF_RERANKING)
-        if lists.statistics is None or lists.counts is None:
+        if lists.statistics is None or lists.counts is None or lists.vectors is None:
             return Found(text, query, lists, fused, fused)
-        ranked = rerank(query.terms, fused, lists.statistics, lists.counts)
+        ranked = rerank(query.terms, fused, lists.statistics, lists.counts, lists.vectors)
         return Found(text, query, lists, fused, ranked)
 
 
