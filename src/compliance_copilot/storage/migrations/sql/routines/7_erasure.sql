@@ -40,6 +40,7 @@ LANGUAGE sql IMMUTABLE AS $$
 $$;
 
 -- Takes every row that was made from a document and is not the document itself; counts by table.
+-- A conversation in which an answer showed it goes as a whole: one question leans on the other.
 CREATE FUNCTION erase_document_rows(p_tenant text, p_document text) RETURNS jsonb
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -48,6 +49,15 @@ DECLARE
     v_counts jsonb := '{}';
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant, true);
+    DELETE FROM conversation_turns c
+    WHERE c.tenant_id = p_tenant AND c.conversation_id IN (
+        SELECT o.conversation_id FROM conversation_turns o
+        JOIN replies r ON r.tenant_id = o.tenant_id AND r.request_id = o.request_id
+        WHERE o.tenant_id = p_tenant AND r.document_ids && ARRAY[p_document]);
+    GET DIAGNOSTICS v_rows = ROW_COUNT;
+    IF v_rows > 0 THEN
+        v_counts := jsonb_build_object('conversation_turns', v_rows);
+    END IF;
     FOR v_column IN
         SELECT e.table_name AS t, naming_condition(e.column_name, e.type_name) AS names_it
         FROM erasable_columns() e
