@@ -28,6 +28,18 @@ _DOCS_POLICY = (
     " img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none';"
     " frame-ancestors 'none'"
 )
+_REQUEST_ID = b"x-request-id"
+_EVERYWHERE = {
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"x-frame-options": b"DENY",
+    b"cross-origin-resource-policy": b"same-origin",
+}
+_DOCS_HEADERS = _EVERYWHERE | {b"content-security-policy": _DOCS_POLICY.encode()}
+_API_HEADERS = _EVERYWHERE | {
+    b"content-security-policy": _API_POLICY.encode(),
+    b"cache-control": b"no-store",
+}
 _LONGEST_CLIENT_ID = 128
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -49,25 +61,25 @@ class Door:
             await self._app(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = new_id()
-        scope.setdefault("state", {})["request_id"] = request_id
-        with _observed(scope, str(request_id)) as served:
+        scope.setdefault("state", {})["request_id"] = new_id()
+        request_id = str(scope["state"]["request_id"])
+        with _observed(scope, request_id) as served:
 
             async def send_dressed(message: Message) -> None:
                 if message["type"] == "http.response.start":
                     served.status = message["status"]
-                    dress(message, scope["path"], str(request_id))
+                    dress(message, scope["path"], request_id)
                     if self._is_leaving():
                         take_leave(message)
                 await send(message)
 
             try:
-                with acting(Actor("nobody", request_id=str(request_id))):
+                with acting(Actor("nobody", request_id=request_id)):
                     await self._app(scope, receive, send_dressed)
             except ClientDisconnect:
                 pass  # the caller is gone: nobody reads a reply
             except Exception:
-                log.exception("unexpected error", extra={"request_id": str(request_id)})
+                log.exception("unexpected error", extra={"request_id": request_id})
                 if served.status:
                     raise  # half a reply is out; the server cuts the connection
                 reply = problem_of(Request(scope), "internal_error", "")
@@ -95,18 +107,16 @@ class Door:
 
 
 def dress(message: Message, path: str, request_id: str) -> None:
-    """Put the headers that every reply carries on the start of one."""
-    headers = MutableHeaders(scope=message)
-    headers.setdefault("X-Request-ID", request_id)
-    headers["X-Content-Type-Options"] = "nosniff"
-    headers["Referrer-Policy"] = "no-referrer"
-    headers["X-Frame-Options"] = "DENY"
-    headers["Cross-Origin-Resource-Policy"] = "same-origin"
-    if path == DOCS_PATH or path.startswith(f"{DOCS_PATH}/"):
-        headers["Content-Security-Policy"] = _DOCS_POLICY
-    else:
-        headers["Content-Security-Policy"] = _API_POLICY
-        headers["Cache-Control"] = "no-store"
+    """Put the headers that every reply carries on the start of one.
+
+    An X-Request-ID that is there already stays (a stored reply's), and so does what /docs allows
+    to be kept; the others are ours alone.
+    """
+    ours = _DOCS_HEADERS if path == DOCS_PATH or path.startswith(f"{DOCS_PATH}/") else _API_HEADERS
+    given = [header for header in message.get("headers", ()) if header[0].lower() not in ours]
+    if all(name.lower() != _REQUEST_ID for name, _ in given):
+        given.append((_REQUEST_ID, request_id.encode("latin-1")))
+    message["headers"] = [*given, *ours.items()]
 
 
 def take_leave(message: Message) -> None:
@@ -140,7 +150,7 @@ def _observed(scope: Scope, request_id: str) -> Iterator[_Served]:
             if traced:
                 _finish(span, scope, facts, served.status)
             _count(scope, served.status, seconds, facts.model_seconds)
-            _note(scope, served.status, seconds, facts.tenant_id)
+            _note(scope, served.status, seconds, facts)
 
 
 def _route(scope: Scope) -> str:
@@ -173,19 +183,19 @@ def _count(scope: Scope, status: int, seconds: float, model_seconds: float) -> N
     metrics.OWN_LATENCY.labels(route).observe(max(0.0, seconds - model_seconds))
 
 
-def _note(scope: Scope, status: int, seconds: float, tenant_id: str | None) -> None:
+def _note(scope: Scope, status: int, seconds: float, facts: requests.RequestFacts) -> None:
     if not log.isEnabledFor(logging.INFO):
         return
-    facts = {
-        "request_id": str(scope["state"]["request_id"]),
+    told = {
+        "request_id": facts.request_id,
         "client_request_id": _client_request_id(scope),
-        "tenant_id": tenant_id,
+        "tenant_id": facts.tenant_id,
         "method": _method(scope),
         "route": getattr(scope.get("route"), "path", None),
         "status": status,
         "latency_ms": round(seconds * 1000, 3),
     }
-    log.info("request", extra=facts)
+    log.info("request", extra=told)
 
 
 def _client_request_id(scope: Scope) -> str | None:
