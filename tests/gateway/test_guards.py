@@ -188,6 +188,33 @@ async def test_on_the_wire_one_is_sent_away_with_the_same_words_before_the_appli
     assert len({reply.json()["request_id"] for reply in refused}) == 2
 
 
+async def test_who_was_let_in_on_the_wire_is_counted_at_once_and_out_again(
+    address: tuple[str, int], counted: Counted, application: FastAPI, service: Any, key: str
+) -> None:
+    leave = asyncio.Event()
+
+    async def slow(*_: Any, **__: Any) -> list[Any]:
+        await leave.wait()
+        return []
+
+    service.copilot.documents.list = slow
+    application.state.gateway._deployment = Deployment(most_in_flight=1)
+    base, headers = f"http://{address[0]}:{address[1]}", {"X-API-Key": key}
+    async with httpx.AsyncClient(base_url=base, headers=headers) as client:
+        both = [asyncio.create_task(client.get("/documents")) for _ in range(2)]
+        (refused,), _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        assert (await refused).status_code == 503
+        leave.set()
+        assert sorted([(await reply).status_code for reply in both]) == [200, 503]
+        assert counted.asked == ["GET /documents"]
+        assert (await client.get("/%68ealth")).status_code == 200  # never counted, by any spelling
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"GET http://[/ HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 400")  # nor is what is no request
+        writer.close()
+        assert (await client.get("/documents")).status_code == 200, "nobody is left inside"
+
+
 async def test_who_is_sent_away_on_the_wire_may_go_on_or_leave_but_not_drip(
     address: tuple[str, int], service: Any, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

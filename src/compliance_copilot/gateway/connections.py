@@ -9,8 +9,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from compliance_copilot.gateway.crowd import Crowd
-from compliance_copilot.gateway.refusing import CROWD, refusal_bytes
+from compliance_copilot.gateway.crowd import ALWAYS_SERVED, Crowd
+from compliance_copilot.gateway.refusing import CROWD, ENTERED, refusal_bytes
 
 HEAD_SECONDS = 10.0
 LARGEST_HEAD_BYTES = 64 * 1024
@@ -64,13 +64,16 @@ class BoundedConnection(HttpToolsProtocol):
         """Decide: serve, or send away."""
         self._head_is_due = False
         self._stop_waiting()
-        reason = self._too_much()
-        if reason is None:
-            super().on_headers_complete()
+        crowd = self._crowd if self._is_usual() else None
+        path = self.url.partition(b"?")[0].decode("latin-1")
+        reason = crowd.too_much(path, self.headers) if crowd else None
+        if reason:
+            self._send_away(reason)
             return
-        self._sent_away = True
-        closing, more = not self.parser.should_keep_alive(), self.server_state.default_headers
-        self.transport.write(refusal_bytes(reason, more, closing=closing))
+        super().on_headers_complete()
+        if crowd and self.scope["path"] not in ALWAYS_SERVED:
+            crowd.enter(self.headers)
+            self.scope["state"][ENTERED] = True
 
     def on_body(self, body: bytes) -> None:
         """Hand over what somebody reads."""
@@ -98,11 +101,10 @@ class BoundedConnection(HttpToolsProtocol):
             and parser.get_method() != b"HEAD"
         )
 
-    def _too_much(self) -> str | None:
-        if self._crowd is None or not self._is_usual():
-            return None
-        path = self.url.partition(b"?")[0].decode("latin-1")
-        return self._crowd.too_much(path, self.headers)
+    def _send_away(self, reason: str) -> None:
+        self._sent_away = True
+        closing, more = not self.parser.should_keep_alive(), self.server_state.default_headers
+        self.transport.write(refusal_bytes(reason, more, closing=closing))
 
     def _start_waiting(self) -> None:
         if self._timer is None and not self.transport.is_closing():

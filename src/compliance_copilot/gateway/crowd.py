@@ -9,8 +9,7 @@ a burst, and a delay that stands is a queue.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 ALWAYS_SERVED = frozenset({"/health", "/ready", "/metrics"})
@@ -147,16 +146,14 @@ class Crowd:
             return "loop"
         return "database" if queues.far_too_long() or (much and queues.long()) else None
 
-    @contextmanager
-    def inside(self, headers: Headers) -> Iterator[None]:
-        """Count a caller in while the context lasts."""
-        caller = _caller(headers)
-        self._shares.enter(caller)
+    def enter(self, headers: Headers) -> None:
+        """Count in who was let in: at once, so that the next decision knows of it."""
+        self._shares.enter(_caller(headers))
         self._lateness.watch(self._is_busy)
-        try:
-            yield
-        finally:
-            self._shares.leave(caller)
+
+    def leave(self, headers: Headers) -> None:
+        """Count out who was counted in."""
+        self._shares.leave(_caller(headers))
 
     def _is_busy(self) -> bool:
         return self._shares.inside > 0

@@ -19,6 +19,8 @@ from compliance_copilot.telemetry import metrics
 
 CROWD = "crowd"
 """Where the server's connections find the crowd: in the state of the lifespan."""
+ENTERED = "entered"
+"""In the state of a request that its connection has counted in."""
 _RETRY_AFTER_SECONDS = 1
 _ANY_ID = b"00000000-0000-0000-0000-000000000000"
 _STATUS_LINE = b"HTTP/1.1 503 Service Unavailable\r\n"
@@ -38,12 +40,23 @@ class Turnstile:
             scope["state"][CROWD] = self._crowd
         if scope["type"] != "http" or scope["path"] in ALWAYS_SERVED:
             await self._app(scope, receive, send)
-        elif reason := self._crowd.too_much(scope["path"], scope["headers"]):
+        elif reason := self._too_much(scope):
             for message in refusal(reason):
                 await send(message)
         else:
-            with self._crowd.inside(scope["headers"]):
+            try:
                 await self._app(scope, receive, send)
+            finally:
+                self._crowd.leave(scope["headers"])
+
+    def _too_much(self, scope: Scope) -> str | None:
+        """Decide and count in, unless the connection has done both."""
+        if ENTERED in scope.get("state", ()):
+            return None
+        reason = self._crowd.too_much(scope["path"], scope["headers"])
+        if reason is None:
+            self._crowd.enter(scope["headers"])
+        return reason
 
 
 def refusal(reason: str) -> tuple[Message, Message]:
