@@ -20,6 +20,7 @@ def found(one: str, other: str, *, same_document: bool = False) -> list[Conflict
     ("one", "other", "kind"),
     [
         ("Backups of customer data are kept for 30 days.", "Backups of customer data are kept for 90 days.", "number"),
+        ("Sessions at the console end after 30 minutes.", "Sessions at the console end after 30 hours.", "number"),
         ("Backups of customer data must be kept 30 days.", "Customer data backups must be kept for 2 years.", "number"),
         ("User passwords need at least 12 characters.", "User passwords need at least 16 characters.", "number"),
         ("The supplier contract ends on 3 May 2026.", "The supplier contract ends on 9 June 2027.", "date"),
@@ -37,6 +38,7 @@ def test_two_documents_that_disagree_are_told(one: str, other: str, kind: str) -
     ("one", "other"),
     [
         ("Backups of customer data are kept for 24 hours.", "Backups of customer data are kept for 1 day."),
+        ("Sessions at the console end after 60 minutes.", "Sessions at the console end after 1 hour."),
         ("Backups of customer data are kept for 30 days.", "Visitor logs of the front desk are kept for 90 days."),
         ("Standard accounts need 12 characters in a password.", "Privileged administrator accounts need 16 characters."),
         ("Private devices may connect to the guest network.", "Private devices must not connect to the production control systems."),

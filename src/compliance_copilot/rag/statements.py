@@ -15,6 +15,8 @@ _MIN_WORDS = 3
 _MAX_WORDS = 40
 _ALIKE = 6
 _HOURS = {
+    "second": 1 / 3600,
+    "minute": 1 / 60,
     "hour": 1.0,
     "day": 24.0,
     "week": 168.0,
@@ -22,7 +24,7 @@ _HOURS = {
     "quarter": 2160.0,
     "year": 8760.0,
 }
-_UNITS = {"minute": "time", "second": "time", **dict.fromkeys(_HOURS, "time")}
+_UNITS = dict.fromkeys(_HOURS, "time")
 _LETTERS = re.compile(r"[^\W\d_]{3,}")
 _IGNORED = re.compile(
     r"\b(?:\d[\d.,:/-]*|must|shall|may|can|should|not|no|never|cannot|at least|at most|within|up to"
