@@ -23,6 +23,7 @@ from compliance_copilot.adapters.hot_reading import (
     Known,
     read_ahead,
     readings,
+    topped_up,
     unread,
     with_readings,
 )
@@ -223,7 +224,8 @@ class HotIndex:
 
     def _packed(self, tenant_id: TenantId, rows: Sequence[Row]) -> Arrays:
         before = self._files.latest(tenant_id)
-        return pack(rows, readings(HotCorpus(before)) if before else {})
+        known = readings(HotCorpus(before)) if before else {}
+        return pack(rows, topped_up(rows, known, self._courtesy.step))
 
     async def _write(self, tenant_id: TenantId, version: int, stamp: str, arrays: Arrays) -> bool:
         """Write a file, unless its rows are gone by now: an erasure may have come between."""

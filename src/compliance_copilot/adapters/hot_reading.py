@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 
 from compliance_copilot.adapters.hot_corpus import HotCorpus
 from compliance_copilot.adapters.hot_pack import reading_arrays
+from compliance_copilot.adapters.pgvector_index import chunk_of
 from compliance_copilot.rag.reading import reading_of
+from compliance_copilot.storage.database import Row
 
 MOST_ROWS = 50_000
 """Larger corpora are not read ahead: the reading would take minutes, and memory."""
 _STEP_ROWS = 16
+_FEW_ROWS = 32
 _PAUSE = 2.0
 Known = Mapping[bytes, bytes]
 """What is kept of reading chunks, by id."""
@@ -40,6 +43,21 @@ async def read_ahead(
             if now() is not corpus:
                 break
     return corpus
+
+
+def topped_up(
+    rows: Sequence[Row], known: dict[bytes, bytes], step: Callable[[], None]
+) -> dict[bytes, bytes]:
+    """Return what is known with what the rows of `load_corpus` have beyond it, when that is little.
+
+    A small ingest then costs one file, and not a second one with the readings.
+    """
+    new = [row for row in rows if row["id"].bytes not in known]
+    if len(new) <= _FEW_ROWS:
+        for row in new:
+            step()
+            known[row["id"].bytes] = reading_of(chunk_of(row)).record
+    return known
 
 
 def unread(corpus: HotCorpus, known: Known) -> list[int]:
