@@ -12,7 +12,7 @@ import asyncpg
 from compliance_copilot.core.clock import new_id
 from compliance_copilot.orchestrator import Service
 from compliance_copilot.orchestrator.rooms import Call
-from compliance_copilot.rag.jobs import Job, NewFile
+from compliance_copilot.rag.jobs import FileOutcome, Job, NewFile
 from compliance_copilot.settings import Settings
 from compliance_copilot.storage import queue
 from compliance_copilot.wiring import working
@@ -94,6 +94,39 @@ async def test_a_batch_whose_process_dies_each_time_is_given_up(
         given_up = await ended(service, acme, job)
     assert given_up.state == "failed"
     assert given_up.files[0]["reason"].startswith("crashed: ")
+
+
+async def test_a_file_that_processes_die_of_fails_alone(service: Service, tmp_path: Path) -> None:
+    acme = await make_customer(service, "acme")
+    job = await accepted(service, acme, files_of(tmp_path, "a", 3))
+    jobs, key = service.filing.jobs, (acme.tenant_id, job.job_id)
+    async with jobs._database.transaction(acme.tenant_id) as connection:
+        queue_id = await connection.fetchval("SELECT max(queue_id) FROM ingest_files")
+    ticket, tried = queue.Ticket(*key, queue_id), []
+    while files := await jobs.begin(ticket):
+        tried.append([file.place for file in files])
+        if tried[-1] == [0] or tried[-1] == [2]:
+            await jobs.finish(*key, [FileOutcome(tried[-1][0], "succeeded")])
+        # the process dies of the file in the middle
+    assert tried == [[0, 1, 2], [0], [1], [2], [1]]
+    ended = await jobs.require(*key)
+    assert [file["state"] for file in ended.files] == ["succeeded", "failed", "succeeded"]
+    assert ended.files[1]["reason"].startswith("crashed: ")
+
+
+async def test_what_is_put_off_because_something_is_away_costs_no_try(
+    service: Service, tmp_path: Path
+) -> None:
+    acme = await make_customer(service, "acme")
+    job = await accepted(service, acme, files_of(tmp_path, "a", 2))
+    jobs = service.filing.jobs
+    async with jobs._database.transaction(acme.tenant_id) as connection:
+        queue_id = await connection.fetchval("SELECT max(queue_id) FROM ingest_files")
+    ticket = queue.Ticket(acme.tenant_id, job.job_id, queue_id)
+    for _ in range(5):
+        files = await jobs.begin(ticket)
+        assert [file.place for file in files] == [0, 1]
+        await jobs.put_back(ticket, files)
 
 
 WORKER = """

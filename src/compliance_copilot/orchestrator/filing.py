@@ -128,21 +128,27 @@ class Filing:
     async def work_off(self, ticket: Ticket) -> None:
         """Read and store one batch of a job. Raises PutBack when it has to be done later."""
         try:
-            files = await self.jobs.begin(ticket)
-            if files:
+            while files := await self.jobs.begin(ticket):
                 asked = links_to(ticket.traceparent)
                 with span("job", {"files": len(files)}, parent=Context(), links=asked):
-                    await self._work_off(ticket, files)
+                    await self._work_off_or_fail(ticket, files)
         except _LATER as error:
             LOG.warning("a batch is put off: %s", error.code)
             raise PutBack(_LATER_SECONDS) from error
+        except Exception as error:
+            LOG.exception("a batch broke")
+            raise PutBack(_LATER_SECONDS) from error
+
+    async def _work_off_or_fail(self, ticket: Ticket, files: Sequence[WaitingFile]) -> None:
+        try:
+            await self._work_off(ticket, files)
+        except (*_LATER, asyncio.CancelledError):  # something is away, or this process leaves
+            await asyncio.shield(self.jobs.put_back(ticket, files))
+            raise
         except CopilotError as error:
             reason = f"{error.code}: {error.detail}"
             outcomes = [FileOutcome(file.place, "failed", reason) for file in files]
             await self.jobs.finish(ticket.tenant_id, ticket.job_id, outcomes)
-        except Exception as error:
-            LOG.exception("a batch broke")
-            raise PutBack(_LATER_SECONDS) from error
 
     async def _work_off(self, ticket: Ticket, files: Sequence[WaitingFile]) -> None:
         with acting(Actor(f"job:{ticket.job_id}")), TemporaryDirectory(prefix="job-") as folder:

@@ -40,10 +40,22 @@ _INSERT_PARTS = """
     INSERT INTO ingest_uploads (tenant_id, job_id, place, part, bytes)
     SELECT $1, $2, u.* FROM unnest($3::integer[], $4::integer[], $5::bytea[]) AS u
 """
+# A whole batch at first; once a process died of it, file by file, so that the innocent get through.
 _BEGIN = """
-    UPDATE ingest_files SET state = 'running', tries = tries + 1
-    WHERE tenant_id = $1 AND job_id = $2 AND queue_id = $3 AND state IN ('queued', 'running')
-    RETURNING place, name, size_bytes, sha256, tries
+    WITH open AS (
+        SELECT place, tries FROM ingest_files
+        WHERE tenant_id = $1 AND job_id = $2 AND queue_id = $3 AND state IN ('queued', 'running')),
+    taken AS (
+        SELECT place FROM open
+        ORDER BY tries, place LIMIT CASE WHEN (SELECT max(tries) FROM open) > 0 THEN 1 END)
+    UPDATE ingest_files f SET state = 'running', tries = f.tries + 1
+    FROM taken t WHERE f.tenant_id = $1 AND f.job_id = $2 AND f.place = t.place
+      AND f.state IN ('queued', 'running')
+    RETURNING f.place, f.name, f.size_bytes, f.sha256, f.tries
+"""
+_PUT_BACK = """
+    UPDATE ingest_files SET state = 'queued', tries = tries - 1
+    WHERE tenant_id = $1 AND job_id = $2 AND place = ANY ($3) AND state = 'running'
 """
 _START = """
     UPDATE ingest_jobs SET started_at = coalesce(started_at, now()) WHERE tenant_id = $1 AND id = $2
@@ -201,20 +213,31 @@ class JobStore:
         return await queue.enqueue(connection, ticket, first_place=waiting, count=count)
 
     async def begin(self, ticket: queue.Ticket) -> list[WaitingFile]:
-        """Return the unfinished files of a batch, and count this try; none after too many."""
+        """Return unfinished files of a batch, and count this try; those with too many are failed.
+
+        None are left when it returns none.
+        """
+        while rows := await self._begin(ticket):
+            worn = [row["place"] for row in rows if row["tries"] > MOST_TRIES]
+            reason = f"crashed: It was tried {MOST_TRIES} times, and the service stopped each time."
+            given_up = [FileOutcome(place, "failed", reason) for place in worn]
+            await self.finish(ticket.tenant_id, ticket.job_id, given_up)
+            if begun := [_waiting(row) for row in rows if row["place"] not in worn]:
+                return sorted(begun, key=lambda file: file.place)
+        return []
+
+    async def _begin(self, ticket: queue.Ticket) -> list[Row]:
         async with self._database.transaction(ticket.tenant_id) as connection:
             key = (ticket.tenant_id, ticket.job_id)
             rows = await connection.fetch(_BEGIN, *key, ticket.queue_id)
             await connection.execute(_START, *key)
-        worn = [row["place"] for row in rows if row["tries"] > MOST_TRIES]
-        reason = f"crashed: It was tried {MOST_TRIES} times, and the service stopped each time."
-        given_up = [FileOutcome(place, "failed", reason) for place in worn]
-        await self.finish(ticket.tenant_id, ticket.job_id, given_up)
-        return [
-            WaitingFile(row["place"], row["name"], row["size_bytes"], row["sha256"])
-            for row in sorted(rows, key=lambda row: row["place"])
-            if row["place"] not in worn
-        ]
+        return list(rows)
+
+    async def put_back(self, ticket: queue.Ticket, files: Sequence[WaitingFile]) -> None:
+        """Let files wait again without a try: they were not what it failed of."""
+        places = [file.place for file in files]
+        async with self._database.transaction(ticket.tenant_id) as connection:
+            await connection.execute(_PUT_BACK, ticket.tenant_id, ticket.job_id, places)
 
     async def write_bytes(self, ticket: queue.Ticket, place: int, path: Path) -> bool:
         """Write a file's bytes to a path; False when they are gone: it was cancelled."""
@@ -269,6 +292,10 @@ class JobStore:
         async with self._database.transaction(tenant_id) as connection:
             rows = await connection.fetch(_JOBS, tenant_id, None, before, limit)
         return [_job(row) for row in rows]
+
+
+def _waiting(row: Row) -> WaitingFile:
+    return WaitingFile(row["place"], row["name"], row["size_bytes"], row["sha256"])
 
 
 def _batches(files: Sequence[NewFile]) -> Iterator[list[int]]:
