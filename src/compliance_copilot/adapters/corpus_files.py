@@ -130,6 +130,10 @@ class CorpusFiles:
             path.unlink(missing_ok=True)
         return removed
 
+    def has_room(self, more: int) -> bool:
+        """Tell whether so many bytes more push nothing out."""
+        return self.nbytes() + more <= self.max_bytes
+
     def nbytes(self) -> int:
         """Bytes on disk now."""
         return sum(size for _, size, _ in self._present())

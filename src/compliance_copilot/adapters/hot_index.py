@@ -21,6 +21,7 @@ from compliance_copilot.adapters.hot_pack import pack
 from compliance_copilot.adapters.hot_reading import (
     MOST_ROWS,
     Known,
+    expected_bytes,
     read_ahead,
     readings,
     topped_up,
@@ -65,8 +66,6 @@ class HotIndex:
         self._hot: dict[TenantId, Mapped] = {}
         self._loading: dict[TenantId, asyncio.Task[None]] = {}
         self._too_large: dict[TenantId, int] = {}
-        self._full: set[TenantId] = set()
-        """Whose readings have no room beside their corpus."""
         self._reading: dict[TenantId, asyncio.Task[None]] = {}
         self._one_load = asyncio.Semaphore(1)
         self._one_reading = asyncio.Semaphore(1)
@@ -238,9 +237,9 @@ class HotIndex:
         return written
 
     def _read_on(self, tenant_id: TenantId, corpus: HotCorpus) -> None:
-        if tenant_id in self._reading or tenant_id in self._full:
+        if tenant_id in self._reading or corpus.rows > MOST_ROWS or not unread(corpus, {}):
             return
-        if corpus.rows <= MOST_ROWS and unread(corpus, {}):
+        if self._files.has_room(expected_bytes(corpus)):  # no reading is worth another's corpus
             task = asyncio.create_task(self._read(tenant_id), name="read ahead", context=Context())
             self._reading[tenant_id] = task
             task.add_done_callback(lambda _: self._reading.pop(tenant_id, None))
@@ -279,8 +278,7 @@ class HotIndex:
             if self._files.identity(tenant_id, held.version) != held.identity:
                 return
             arrays = await asyncio.to_thread(with_readings, corpus, known)
-            if not await self._write(tenant_id, held.version, held.stamp, arrays):
-                self._full.add(tenant_id)
+            await self._write(tenant_id, held.version, held.stamp, arrays)
             await self._map(tenant_id, Deadline.after(_LOAD_SECONDS))
         finally:
             lock.close()

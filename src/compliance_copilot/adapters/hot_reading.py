@@ -22,6 +22,7 @@ MOST_ROWS = 50_000
 """Larger corpora are not read ahead: the reading would take minutes, and memory."""
 _STEP_ROWS = 16
 _FEW_ROWS = 32
+_BYTES_FOR_A_BYTE = 3
 _PAUSE = 2.0
 Known = Mapping[bytes, bytes]
 """What is kept of reading chunks, by id."""
@@ -58,6 +59,11 @@ def topped_up(
             step()
             known[row["id"].bytes] = reading_of(chunk_of(row)).record
     return known
+
+
+def expected_bytes(corpus: HotCorpus) -> int:
+    """Return how many bytes readings of a whole corpus take, about."""
+    return _BYTES_FOR_A_BYTE * corpus.arrays["chunk_records"].nbytes
 
 
 def unread(corpus: HotCorpus, known: Known) -> list[int]:
