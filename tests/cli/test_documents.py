@@ -77,6 +77,18 @@ def test_all_kinds_of_files_go_in_and_a_citation_names_the_page_or_the_cells(
     assert "Inventory!A1:B2" in found[0]["section"]
 
 
+def test_equal_files_are_told_and_each_is_found(cli: CommandLine, tmp_path: Path) -> None:
+    place = tmp_path / "twins"
+    place.mkdir()
+    for name in ("a.md", "b.md"):
+        (place / name).write_text(LEAVE)
+    cli("tenants", "create", "twin_co")
+    files = cli("ingest", place, "--tenant", "twin_co", "--json").json["files"]
+    assert [file["duplicate_of"] for file in files] == [None, "a.md"]
+    found = cli("search", QUESTION, "--tenant", "twin_co", "--json").json["results"]
+    assert {result["document_id"] for result in found} == {"a.md", "b.md"}
+
+
 def over_http(cli: CommandLine, key: str, path: str) -> str:
     """Return what the service says to a GET."""
     settings = load_settings(environment="test", data_dir=cli.data_dir, load_examples=False)

@@ -106,7 +106,7 @@ def _tell(run: _Run, *, as_json: bool) -> None:
     if as_json:
         show_json({"tenant_id": run.tenant, "files": run.outcomes, "counts": counts})
         return
-    columns = ("path", "status", "document_id", "version", "chunks", "reason")
+    columns = ("path", "status", "document_id", "version", "chunks", "reason", "duplicate_of")
     show(run.outcomes, as_json=False, name="files", columns=columns)
     typer.echo(", ".join(f"{n} {status}" for status, n in counts.items()))
 
@@ -208,7 +208,9 @@ def _outcome(run: _Run, file: "NewFile", done: "FileOutcome") -> Outcome:
         status = "passed by"
     document_id = done.document_id or _id_of(file.name)
     chunks = done.chunks if done.status else None
-    return Outcome(_shown(file), status, document_id, done.version, chunks, done.reason)
+    return Outcome(
+        _shown(file), status, document_id, done.version, chunks, done.reason, done.duplicate_of
+    )
 
 
 def _shown(file: "NewFile") -> str:

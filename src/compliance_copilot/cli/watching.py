@@ -29,6 +29,7 @@ class Outcome:
     version: int | None = None
     chunks: int | None = None
     reason: str | None = None
+    duplicate_of: str | None = None
 
 
 class Watched(Protocol):

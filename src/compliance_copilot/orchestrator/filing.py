@@ -266,5 +266,12 @@ def _without_twins(ready: Sequence[_Ready], outcomes: list[FileOutcome]) -> list
 
 def _outcome(place: int, done: IngestedDocument) -> FileOutcome:
     return FileOutcome(
-        place, "succeeded", None, done.document_id, done.version, done.status, done.chunks
+        place,
+        "succeeded",
+        None,
+        done.document_id,
+        done.version,
+        done.status,
+        done.chunks,
+        done.duplicate_of,
     )

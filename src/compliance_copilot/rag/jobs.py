@@ -117,7 +117,7 @@ class NewFile:
 
 @dataclass(frozen=True, slots=True)
 class FileOutcome:
-    """What became of a file."""
+    """What became of a file. `duplicate_of` is told at once and not kept: erasing moves it."""
 
     place: int
     state: str
@@ -126,6 +126,7 @@ class FileOutcome:
     version: int | None = None
     status: str | None = None
     chunks: int = 0
+    duplicate_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
