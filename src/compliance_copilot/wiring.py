@@ -109,7 +109,8 @@ async def open_served(settings: Settings | None = None) -> AsyncIterator[Service
             exposed(settings.metrics_bind),
             working(service, settings),
         ):
-            yield service
+            with pacing.unburdened():
+                yield service
 
 
 @asynccontextmanager
