@@ -242,17 +242,13 @@ class JobStore:
 
     async def write_bytes(self, ticket: queue.Ticket, place: int, path: Path) -> bool:
         """Write a file's bytes to a path; False when they are gone: it was cancelled."""
-        part = 0
+        key, part = (ticket.tenant_id, ticket.job_id, place), 0
         with path.open("wb") as file:
-            while True:
-                async with self._database.transaction(ticket.tenant_id) as connection:
-                    raw = await connection.fetchval(
-                        _PART, ticket.tenant_id, ticket.job_id, place, part
-                    )
-                if raw is None:
-                    return part > 0
-                file.write(raw)
-                part += 1
+            async with self._database.transaction(ticket.tenant_id) as connection:
+                while (raw := await connection.fetchval(_PART, *key, part)) is not None:
+                    file.write(raw)
+                    part += 1
+        return part > 0
 
     async def finish(
         self, tenant_id: TenantId, job_id: UUID, outcomes: Sequence[FileOutcome]
