@@ -10,6 +10,7 @@ chunk per bullet.
 
 import argparse
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from uuid import UUID
 
@@ -19,6 +20,8 @@ from benchmarks import offline
 from benchmarks.measures import line, measured
 from compliance_copilot.core.vocabulary import Chunk
 from compliance_copilot.rag import analysis, chunking, fusion, ranking
+from compliance_copilot.rag.contenders import Contender
+from compliance_copilot.rag.ports import RankedLists
 
 ASKED = {
     "en": ("{}", "What is required for {}?", "What does the policy say about {}?"),
@@ -80,7 +83,7 @@ def _compare(name: str, index: offline.OfflineIndex, asked: list[tuple[str, int]
         found = {
             "dense": fusion.rank_dense(lists, limit=10),
             "fusion": fused,
-            "ranker": ranking.rerank(terms, fused, lists.statistics, lists.counts, lists.vectors),
+            "ranker": _reranked(terms, fused, lists),
         }
         for method, scored in found.items():
             orders[method].append([places[s.chunk_id] for s in scored])
@@ -93,6 +96,14 @@ def _compare(name: str, index: offline.OfflineIndex, asked: list[tuple[str, int]
         np.random.default_rng(0).choice(gain, (1000, len(gain))).mean(axis=1), (0.025, 0.975)
     )
     print(f"    MAP@10 ranker - fusion: {gain.mean():+.4f} ({low:+.4f} to {high:+.4f})")
+
+
+def _reranked(
+    terms: Mapping[int, int], fused: list[Contender], lists: RankedLists
+) -> list[Contender]:
+    if lists.statistics is None or lists.counts is None or lists.vectors is None:
+        return fused  # the question has no word that the corpus knows
+    return ranking.rerank(terms, fused, lists.statistics, lists.counts, lists.vectors)
 
 
 if __name__ == "__main__":
