@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from compliance_copilot.core.errors import SetupError
+from compliance_copilot.telemetry import logs
 
 if TYPE_CHECKING:
     import uvicorn
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+LOG = logging.getLogger(__name__)
 _APPLICATION = "app:app"
 _START_SECONDS = 300.0
 _DRAIN_SECONDS = 20
@@ -49,6 +51,8 @@ def serve(
     from compliance_copilot.settings import load_settings
 
     settings = load_settings()
+    if settings.environment == "production":  # from the first line on what a collector can read
+        logs.configure(settings.log_level, readable=False)
     _leave_on_signals()
     with _listening(settings) as listener:
         try:
@@ -149,8 +153,8 @@ def _uvicorn_config(
     from compliance_copilot.settings import PROJECT_ROOT
 
     # Our own lines tell what a person needs; uvicorn's come with LOG_LEVEL=DEBUG.
-    logs = deepcopy(LOGGING_CONFIG)
-    logs["loggers"]["uvicorn.error"] = {
+    lines = deepcopy(LOGGING_CONFIG)
+    lines["loggers"]["uvicorn.error"] = {
         "level": "DEBUG" if settings.log_level == "DEBUG" else "WARNING"
     }
     return uvicorn.Config(
@@ -160,7 +164,7 @@ def _uvicorn_config(
         workers=1 if reload else settings.workers,
         reload=reload,
         reload_dirs=[str(PROJECT_ROOT / "src"), str(Path(PROJECT_ROOT))] if reload else None,
-        log_config=logs,
+        log_config=None if settings.environment == "production" else lines,
         access_log=settings.environment == "development",
         server_header=False,
         timeout_graceful_shutdown=_DRAIN_SECONDS,
@@ -249,6 +253,9 @@ def _announce(settings: "Settings") -> None:
     from compliance_copilot.bootstrap import key_folder
 
     url = base_url(settings)
+    if settings.environment == "production":
+        LOG.info("serves %s", url)
+        return
     lines = [f"Compliance Copilot serves {url} (try {url}/docs); Ctrl-C stops it."]
     keys = sorted(key_folder(settings.data_dir).glob("*.key"))
     if keys:
