@@ -29,6 +29,9 @@ LOG = logging.getLogger(__name__)
 _APPLICATION = "app:app"
 _START_SECONDS = 300.0
 _DRAIN_SECONDS = 20
+_KEEP_ALIVE_SECONDS = 620
+"""Longer than balancers keep an idle connection (AWS 60 s, Google 600 s): whoever closes first must
+be the one who sends, or a request meets a connection that is just being closed."""
 _STARTUP_FAILURE = 3  # uvicorn's status for a worker that could not start
 _HELP = """Run the service; Ctrl-C or SIGTERM stops it cleanly.
 
@@ -168,6 +171,7 @@ def _uvicorn_config(
         access_log=settings.environment == "development",
         server_header=False,
         timeout_graceful_shutdown=_DRAIN_SECONDS,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         lifespan="on",
     )
 
