@@ -62,11 +62,13 @@ def _cut(text: str, section: _Section, splitter: MarkdownSplitter, capacity: int
     whole = _trimmed(text, section.start, section.end, section)
     if whole.end - whole.start <= capacity:
         return [whole]
-    spans = []
+    spans: list[Span] = []
     for offset, piece in splitter.chunk_indices(text[section.start : section.end]):
         start = section.start + offset
-        if _WORD.search(piece):
-            spans.append(_trimmed(text, start, start + len(piece), section))
+        end = start + len(piece)
+        if _WORD.search(text, max(start, section.body), end):
+            # A heading alone says nothing: it goes with what follows it.
+            spans.append(_trimmed(text, start if spans else section.start, end, section))
     return spans
 
 
