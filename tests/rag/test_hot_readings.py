@@ -114,6 +114,23 @@ async def test_one_worker_reads_and_the_other_takes_what_it_kept(both: Both) -> 
     await second.close()
 
 
+async def test_who_waited_for_another_reader_takes_what_that_one_kept(both: Both) -> None:
+    lock = both.files.reading(ACME)  # somebody else is reading
+    assert lock is not None
+    await both.warm()
+    lock.close()
+    held = both.hot._hot[ACME].corpus
+    assert len(unread(held, {})) == held.rows
+    second = HotIndex(both.cold, both.database, both.files)
+    await Both(both.cold, second, both.files, both.database).warm()
+    first = await marked(both)
+    both.hot._read_on(ACME, held)
+    await both.hot.settled()
+    assert not unread(both.hot._hot[ACME].corpus, {})
+    assert list(marks(corpus_of(both.files))) == [first], "read once for both"
+    await second.close()
+
+
 async def test_readings_push_no_corpus_out(both: Both, service: Service) -> None:
     lock = both.files.reading(ACME)  # nobody reads ahead
     assert lock is not None

@@ -251,6 +251,7 @@ class HotIndex:
             if lock is None:
                 return
             try:
+                await self._renew(tenant_id)  # while this one waited, another may have read it
                 known: dict[bytes, bytes] = {}
                 corpus = await read_ahead(
                     lambda: self._present(tenant_id), known, self._courtesy.step
@@ -261,6 +262,12 @@ class HotIndex:
                 LOG.warning("a corpus stays unread: %s", type(error).__name__)
             finally:
                 lock.close()
+
+    async def _renew(self, tenant_id: TenantId) -> None:
+        """Map the file anew if it has more in it than when it was mapped."""
+        held = self._hot.get(tenant_id)
+        if held and held.identity != self._files.identity(tenant_id, held.version):
+            await self._map(tenant_id, Deadline.after(_LOAD_SECONDS))
 
     def _present(self, tenant_id: TenantId) -> HotCorpus | None:
         held = self._hot.get(tenant_id)
