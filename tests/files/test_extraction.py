@@ -228,10 +228,10 @@ def test_what_its_size_forbids_is_refused_before_it_is_kept(tmp_path: Path) -> N
     folder.mkdir()
     path.write_text("five!")
     with pytest.raises(Unreadable, match=r"^too_large: It gives more than 1 characters"):
-        reading.unpack(path, folder, Bounds(text_characters=1))
-    assert reading.unpack(path, folder, Bounds(text_characters=2)) is None
+        reading._unpack(path, folder, Bounds(text_characters=1))
+    assert reading._unpack(path, folder, Bounds(text_characters=2)) is None
     path.write_bytes(making.zipped({"long.txt": "five!", "short.txt": "four"}))
-    found = dict(reading.unpack(path, folder, Bounds(file_bytes=4)) or [])
+    found = dict(reading._unpack(path, folder, Bounds(file_bytes=4)) or [])
     refused = {name: e.code for name, e in found.items() if isinstance(e, Unreadable)}
     assert refused == {"long.txt": "too_large"}
     assert found["short.txt"].read_text() == "four"  # type: ignore[union-attr]

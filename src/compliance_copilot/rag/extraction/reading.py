@@ -66,6 +66,10 @@ def _read(path: Path, bounds: Bounds) -> Extracted:
 def unpack(path: Path, folder: Path, bounds: Bounds) -> list[tuple[str, Path | Unreadable]] | None:
     """Unpack a ZIP file into a folder; None when it is none. Raises Unreadable."""
     _bound_time(bounds.seconds)
+    return _unpack(path, folder, bounds)
+
+
+def _unpack(path: Path, folder: Path, bounds: Bounds) -> list[tuple[str, Path | Unreadable]] | None:
     is_zip = _kind(path, bounds) == kinds.ZIP
     return archives.unpack(path, folder, bounds) if is_zip else None
 
