@@ -26,6 +26,7 @@ from compliance_copilot.adapters.pinecone_store import PineconeStore
 from compliance_copilot.adapters.wordllama_embedder import WordllamaEmbedder
 from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.errors import SetupError
+from compliance_copilot.core.vocabulary import TenantId
 from compliance_copilot.rag.courtesy import Courtesy
 from compliance_copilot.rag.ports import Embedder, Generator, VectorIndex
 from compliance_copilot.rag.reindexing import Target, refuse_elsewhere
@@ -54,6 +55,12 @@ class Engines:
     """By whom a tenant's own key may be used; they have a key of the service's or none."""
     hosted: PineconeStore | None = None
     """The hosted vector store, None when the database is the store."""
+
+    def mapped(self, tenant_id: TenantId) -> int | None:
+        """Return the version of a corpus that is searched in a moment, asking nobody, if one is."""
+        if isinstance(self.index, HotIndex) and isinstance(self.embedder, WordllamaEmbedder):
+            return self.index.at_hand(tenant_id)
+        return None
 
 
 def make_embedder(settings: Settings) -> MadeEmbedder:

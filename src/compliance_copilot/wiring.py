@@ -253,6 +253,7 @@ def _assemble(
         statements=Statements(database),
         config=config,
         skipped=skipped,
+        mapped=engines.mapped,
     )
     timeouts = Timeouts(
         settings.query_timeout_seconds,

@@ -114,6 +114,13 @@ class HotIndex:
             )
         return corpus.score(query, chunk_ids, limit=limit)
 
+    def at_hand(self, tenant_id: TenantId) -> int | None:
+        """Return the version of a corpus that is searched here in a moment, None without one."""
+        mapped = self._hot.get(tenant_id)
+        if mapped is None or tenant_id in self._loading or mapped.corpus.rows >= _THREAD_ROWS:
+            return None  # while another is on its way here, the mapped one is of the past
+        return mapped.version
+
     async def forget(self, tenant_id: TenantId) -> int:
         """Remove all files of a tenant (erasure); other workers let go within seconds.
 
@@ -219,6 +226,7 @@ class HotIndex:
         written = await self._write(tenant_id, version, stamp, arrays)
         if not written:
             self._too_large[tenant_id] = version
+            self._hot.pop(tenant_id, None)  # what is mapped is of the past
         return written
 
     def _packed(self, tenant_id: TenantId, rows: Sequence[Row]) -> Arrays:

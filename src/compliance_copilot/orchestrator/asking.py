@@ -5,13 +5,13 @@ Streamed or not, this is the one way; a stream is somebody who listens (`tell`).
 
 from dataclasses import dataclass, replace
 
-from compliance_copilot.billing.metering import Meter
+from compliance_copilot.billing.metering import Meter, Settlement
 from compliance_copilot.core.errors import InvalidRequest
-from compliance_copilot.core.events import Done, Sources, Tell
+from compliance_copilot.core.events import Done, Sources, Tell, nobody
 from compliance_copilot.core.replies import query_body
-from compliance_copilot.core.vocabulary import Permit, QueryReply
+from compliance_copilot.core.vocabulary import Permit, QueryReply, RetrievalMode
 from compliance_copilot.orchestrator.attempts import LedgerAttempts
-from compliance_copilot.orchestrator.embedding import Embedding
+from compliance_copilot.orchestrator.embedding import LOCAL, Embedding
 from compliance_copilot.orchestrator.replying import query_reply
 from compliance_copilot.orchestrator.reservations import Reservations
 from compliance_copilot.orchestrator.rooms import Rooms
@@ -60,7 +60,9 @@ class Asking:
         reserve = self.reservations.on_tier(permit.config, question.text)
         attempts = LedgerAttempts(meter, permit, reserve)
         try:
-            reply = await self._answered(permit, question, attempts, tell)
+            reply, settlement = await self._answered(permit, question, attempts, tell)
+            await meter.settle(settlement, reply=query_body(reply))
+            reply = replace(reply, written=meter.written)
         except BaseException:
             # What an attempt used is known better here than where the request ends.
             if attempts.pending is not None:
@@ -68,6 +70,28 @@ class Asking:
             raise
         tell(Done(reply))
         return reply
+
+    def at_hand(self, permit: Permit, question: Question) -> int | None:
+        """Return the version of the corpus from which this process alone answers a question.
+
+        None when somebody has to be asked: a vendor, the database, a model step by step.
+        """
+        config = permit.config
+        several = config.retrieval_mode is RetrievalMode.AGENTIC
+        if several or self.embedding.hosted or question.narrowing != EVERYTHING:
+            return None
+        if self.rooms.answerer.chain(config)[0].generator.provider != LOCAL:
+            return None
+        return self.rooms.mapped(permit.tenant_id)
+
+    async def made(
+        self, permit: Permit, question: Question, meter: Meter
+    ) -> tuple[QueryReply, Settlement]:
+        """Return the reply to a question that is `at_hand`, and how it is to be settled."""
+        reserve = self.reservations.on_tier(permit.config, question.text)
+        return await self._answered(
+            permit, question, LedgerAttempts(meter, permit, reserve), nobody
+        )
 
     async def standing(
         self, permit: Permit, question: Question, conversation_id: str, meter: Meter
@@ -112,7 +136,7 @@ class Asking:
 
     async def _answered(
         self, permit: Permit, question: Question, attempts: LedgerAttempts, tell: Tell
-    ) -> QueryReply:
+    ) -> tuple[QueryReply, Settlement]:
         meter = attempts.meter
         steps = LedgerSteps(attempts, self.embedding, self.rooms.answerer)
         found = await self._found(permit, question, steps)
@@ -132,9 +156,7 @@ class Asking:
         settlement = attempts.last(answered.answer.outcome.value)
         reply = query_reply(permit, answered, meter, settlement, found)
         told = replace(reply.metadata, standalone_question=question.standalone)
-        reply = replace(reply, metadata=told)
-        await meter.settle(settlement, reply=query_body(reply))
-        return replace(reply, written=meter.written)
+        return replace(reply, metadata=told), settlement
 
 
 def checked_question(text: str, narrowing: Narrowing = EVERYTHING) -> Question:

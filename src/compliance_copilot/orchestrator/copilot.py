@@ -23,6 +23,7 @@ from compliance_copilot.core.vocabulary import (
     UsageSummary,
 )
 from compliance_copilot.orchestrator.asking import Asking, Question, checked_question
+from compliance_copilot.orchestrator.at_hand import AtHand
 from compliance_copilot.orchestrator.caching import Caching
 from compliance_copilot.orchestrator.embedding import Embedding
 from compliance_copilot.orchestrator.moving import Moving
@@ -144,12 +145,14 @@ class ComplianceCopilotSaaS:
         async with self._reception.entered(tenant, Operation.QUERY):
             plan = self._asking.plan(question.text)
             ask = self._reception.ask(Operation.QUERY, overrides, call, plan)
-            hand = self._caching.at_hand(question, call)
-            permit = await self._rooms.admission.admit(tenant, replace(ask, ready=hand.ready))
-            if isinstance(permit, Replay):
-                return permit
-            if permit.settled:
-                return hand.given(permit, tell)
+            admission = self._rooms.admission
+            with AtHand(self._caching, question, call) as hand:
+                ready = await hand.ready(admission.drafted(tenant, ask))
+                permit = await admission.admit(tenant, replace(ask, ready=ready))
+                if isinstance(permit, Replay):
+                    return permit
+                if permit.settled:
+                    return hand.given(permit, tell)
             async with self._reception.metered(permit) as meter:
                 if call.conversation_id:
                     question = await self._asking.standing(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compliance_copilot.billing.metering import Meter
+from compliance_copilot.core.clock import new_id
 from compliance_copilot.core.errors import DeadlineExceeded, NotInitialized
 from compliance_copilot.core.vocabulary import Operation, Permit, TenantId
 from compliance_copilot.orchestrator.rooms import Call, Rooms, Timeouts
@@ -65,5 +66,5 @@ class Reception:
             overrides=overrides or {},
             principal=call.principal,
             idempotency=call.idempotency,
-            request_id=call.request_id,
+            request_id=call.request_id or new_id(),
         )

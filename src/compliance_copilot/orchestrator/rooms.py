@@ -7,7 +7,7 @@ from uuid import UUID
 from compliance_copilot.billing.ledger import UsageLedger
 from compliance_copilot.billing.metering import Metering
 from compliance_copilot.billing.statements import Statements
-from compliance_copilot.core.vocabulary import IdempotencyClaim, Operation, Principal
+from compliance_copilot.core.vocabulary import IdempotencyClaim, Operation, Principal, TenantId
 from compliance_copilot.rag.answers import AnswerStore
 from compliance_copilot.rag.conversations import Conversations
 from compliance_copilot.rag.courtesy import Courtesy
@@ -58,6 +58,8 @@ class Rooms:
     statements: Statements
     config: ConfigManager
     skipped: Callable[[Operation], str | None]
+    mapped: Callable[[TenantId], int | None]
+    """The version of a tenant's corpus that this process searches without asking anybody."""
 
 
 @dataclass(frozen=True, slots=True)

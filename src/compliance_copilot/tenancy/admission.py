@@ -8,7 +8,6 @@ worker, and a worker that is up to date needs one round trip.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from math import ceil
 from typing import Any
 from uuid import UUID
 
@@ -16,16 +15,11 @@ import orjson
 
 from compliance_copilot.core.clock import Deadline, new_id
 from compliance_copilot.core.errors import (
-    BudgetExhausted,
     Conflict,
     CopilotError,
     DeadlineExceeded,
-    Forbidden,
-    Gone,
     InvalidRequest,
-    LimitReached,
     StoreUnavailable,
-    Unauthenticated,
     UnknownTenant,
 )
 from compliance_copilot.core.vocabulary import (
@@ -54,6 +48,7 @@ from compliance_copilot.tenancy.cascade import (
 )
 from compliance_copilot.tenancy.config_manager import layer_of
 from compliance_copilot.tenancy.tenants import unknown_tenant
+from compliance_copilot.tenancy.verdicts import outcome_of
 
 LEASE_GRACE_SECONDS = 10.0
 _ADMIT = "SELECT * FROM admit($1, $2)"
@@ -84,29 +79,24 @@ _SCOPES = {
     Operation.SEARCH: Scope.QUERY,
     Operation.INGEST: Scope.INGEST,
 }
-_WINDOWS = {"queries_per_hour": 3600, "requests_per_minute": 60}
-_LIMIT_NAMES = {
-    "queries_per_hour": "max_queries_per_hour",
-    "requests_per_minute": "requests_per_minute",
-    "concurrent_requests": "max_concurrent_requests",
-    "max_documents": "max_documents",
-    "max_bytes": "max_bytes",
-}
-
 Planner = Callable[[EffectiveConfig], Reservation]
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
-    """The settlement of an answer at hand, good as long as the corpus has this version."""
+class Draft:
+    """The permit that a request gets if nothing has changed and no limit is in its way."""
 
+    permit: Permit
+    config_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The settlement of an answer at hand, good for these versions and no others."""
+
+    config_version: int
     corpus_version: int
     settlement: tuple[object, ...]
-
-
-def nothing_ready(_permit: Permit) -> Ready | None:
-    """Return nothing: the work is still to be done."""
-    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +112,8 @@ class Ask:
     request_id: UUID | None = None
     continues: bool = False
     """A further attempt of an admitted request (a batch of a job): no rate counts it again."""
-    ready: Callable[[Permit], Ready | None] = nothing_ready
-    """Asked with the permit that is about to be: an answer at hand is settled by admission."""
+    ready: Ready | None = None
+    """An answer at hand: it is settled by admission if it holds under what is in force then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +150,19 @@ class Admission:
         self._base = config
         self._default_limits = limits
         self._snapshots: dict[TenantId, _Snapshot] = {}
+        self._refused: set[TenantId] = set()
+
+    def drafted(self, tenant_id: TenantId, ask: Ask) -> Draft | None:
+        """Return what `admit` is about to give, as far as this process knows.
+
+        None when it knows too little, and for a tenant whose last request was refused: what is
+        made for the next one would likely be in vain.
+        """
+        snapshot = self._snapshots.get(tenant_id)
+        if snapshot is None or tenant_id in self._refused:
+            return None
+        permit, fault = self._draft(tenant_id, ask, snapshot, Deadline.after(ask.timeout_seconds))
+        return None if fault else Draft(permit, snapshot.version)
 
     async def admit(self, tenant_id: TenantId, ask: Ask) -> Permit | Replay:
         """Admit a request and commit its intent row.
@@ -173,8 +176,11 @@ class Admission:
             try:
                 permit = await self._admit_soon(tenant_id, ask)
                 verdict = "replay" if isinstance(permit, Replay) else "admitted"
+                self._refused.discard(tenant_id)
                 return permit
             except CopilotError as error:
+                if tenant_id in self._snapshots:
+                    self._refused.add(tenant_id)
                 verdict = str(error.facts.get("limit") or error.code)
                 known = not isinstance(error, UnknownTenant)
                 raise
@@ -204,13 +210,12 @@ class Admission:
             permit, fault = self._draft(tenant_id, ask, snapshot, deadline)
             # A refused override is asked about once more: the snapshot may be old.
             version = 0 if fault else snapshot.version
-            ready = ask.ready(permit) if version else None
-            row = await self._asked(permit, _request(ask, permit, version), ready)
+            row = await self._asked(permit, _request(ask, permit, version), ask.ready, version)
             if row["verdict"] == "due":
                 await _in_time(self._bring_into_force(tenant_id), deadline)
                 continue
             if row["verdict"] != "stale":
-                return _answer(row, permit, tenant_id)
+                return outcome_of(row, permit, tenant_id)
             if fault and row["version"] == snapshot.version:
                 raise fault
             snapshot = self._remember(tenant_id, row)
@@ -218,9 +223,11 @@ class Admission:
             "The configuration changes faster than it can be read.", retry_after_seconds=1
         )
 
-    async def _asked(self, permit: Permit, request: tuple[object, ...], ready: Ready | None) -> Row:
+    async def _asked(
+        self, permit: Permit, request: tuple[object, ...], ready: Ready | None, version: int
+    ) -> Row:
         tenant_id, deadline = permit.tenant_id, permit.deadline
-        if ready is None:
+        if ready is None or ready.config_version != version:
             rows = await self._database.call(tenant_id, _ADMIT, request, deadline=deadline)
         else:
             at_hand = (ready.corpus_version, ready.settlement)
@@ -317,65 +324,4 @@ def _request(ask: Ask, permit: Permit, version: int) -> tuple[object, ...]:
         ask.continues,
         limits.max_documents,
         limits.max_bytes,
-    )
-
-
-def _answer(row: Row, permit: Permit, tenant_id: TenantId) -> Permit | Replay:
-    verdict: str = row["verdict"]
-    if verdict in ("admitted", "settled"):
-        return replace(
-            permit,
-            settled=verdict == "settled",
-            corpus_version=row["corpus_version"],
-            attempt=row["attempt"],
-            quota=row["quota"],
-            remaining=row["remaining"],
-            reset_seconds=None if row["reset_after"] is None else ceil(row["reset_after"]),
-        )
-    if verdict == "replay":
-        return Replay(orjson.loads(row["reply"]), row["original_request_id"])
-    raise _refusal(verdict, row, tenant_id)
-
-
-def _refusal(verdict: str, row: Row, tenant_id: TenantId) -> CopilotError:
-    if verdict in _LIMIT_NAMES or verdict == "budget":
-        return _limit(verdict, row)
-    if verdict == "unknown_tenant":
-        return unknown_tenant(tenant_id)
-    facts = {"retry_after_seconds": 1} if verdict == "running" else {}
-    kind, words = _REFUSALS[verdict]
-    return kind(words, **facts)
-
-
-_REFUSALS: dict[str, tuple[type[CopilotError], str]] = {
-    "suspended": (Forbidden, "This tenant is suspended."),
-    "unauthenticated": (Unauthenticated, "The key is unknown, revoked or expired."),
-    "forbidden": (Forbidden, "The key lacks the scope for this."),
-    "running": (Conflict, "The first request with this Idempotency-Key is still running."),
-    "idempotency_mismatch": (
-        InvalidRequest,
-        "This Idempotency-Key came before with another body.",
-    ),
-    "gone": (Gone, "The reply stored under this Idempotency-Key has been erased."),
-}
-
-
-def _limit(verdict: str, row: Row) -> LimitReached:
-    facts = {
-        "quota": row["quota"],
-        "remaining": row["remaining"] or 0,
-        "retry_after_seconds": max(1, ceil(row["retry_after"] or 1)),
-    }
-    if verdict == "budget":
-        return BudgetExhausted(
-            "The month's budget does not carry this request.",
-            limit="monthly_budget_usd",
-            **facts,
-        )
-    name = _LIMIT_NAMES[verdict]
-    return LimitReached(
-        f"The limit {name} ({row['quota']}) is reached.",
-        limit=name,
-        window_seconds=_WINDOWS.get(verdict),
-        **facts,
     )
