@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from threading import Event
 from typing import Any
 
 import numpy as np
 
-from compliance_copilot.adapters.corpus_files import Arrays
+from compliance_copilot.adapters.corpus_files import Arrays, CorpusFiles
 from compliance_copilot.adapters.hot_corpus import HotCorpus
 from compliance_copilot.adapters.hot_index import HotIndex
 from compliance_copilot.adapters.hot_reading import readings, unread, with_readings
@@ -18,6 +19,7 @@ from compliance_copilot.rag.answering import assembled
 from compliance_copilot.rag.citations import check
 from compliance_copilot.rag.reading import reading_of
 from compliance_copilot.rag.selection import select
+from compliance_copilot.storage.filelock import FileLock
 from tests.conftest import make_customer
 from tests.rag.test_hot_index import ACME, SUBJECTS, Both
 from tests.rag.test_hot_index import both as both
@@ -163,6 +165,65 @@ async def test_an_erasure_amid_the_reading_leaves_nothing(both: Both, owner: Any
     both.files.drop(ACME)
     await both.hot._write(ACME, *stamp, arrays)  # it had begun before
     assert not list(both.files.folder.glob("acme/*.corpus"))
+
+
+@dataclass(frozen=True)
+class WatchedFiles(CorpusFiles):
+    """Files that tell when a lock is taken and when writing begins and ends, and wait for leave."""
+
+    taken: Event = field(default_factory=Event)
+    writing: Event = field(default_factory=Event)
+    may_write: Event = field(default_factory=Event)
+    written: Event = field(default_factory=Event)
+
+    def building(self, tenant_id: TenantId) -> FileLock | None:
+        lock = CorpusFiles.building(self, tenant_id)
+        self.taken.set()
+        return lock
+
+    def write(self, *arguments: Any) -> bool:
+        self.writing.set()
+        self.may_write.wait(60)
+        done = CorpusFiles.write(self, *arguments)
+        self.written.set()
+        return done
+
+
+def watched(both: Both) -> tuple[HotIndex, WatchedFiles]:
+    files = WatchedFiles(both.files.folder, both.files.max_bytes)
+    return HotIndex(both.cold, both.database, files), files
+
+
+async def test_a_lock_that_was_just_taken_is_let_go_of_when_its_work_is_cancelled(
+    both: Both,
+) -> None:
+    for _ in range(20):
+        hot, files = watched(both)
+        files.may_write.set()
+        hot._warm(ACME)
+        while not files.taken.is_set():  # noqa: ASYNC110 - a thread may be the one that sets it
+            await asyncio.sleep(0)
+        await hot.close()
+        lock = both.files.building(ACME)
+        assert lock is not None
+        lock.close()
+        both.files.drop(ACME)
+    await both.warm()
+
+
+async def test_an_erasure_waits_for_the_thread_that_writes_and_leaves_nothing(both: Both) -> None:
+    hot, files = watched(both)
+    hot._warm(ACME)
+    await asyncio.to_thread(files.writing.wait, 60)
+    erasure = asyncio.create_task(hot.forget(ACME))
+    await asyncio.wait({erasure}, timeout=0.2)
+    files.may_write.set()
+    await erasure
+    await asyncio.to_thread(files.written.wait, 60)
+    await hot.close()
+    assert not list(both.files.folder.glob("acme/*.corpus"))
+    await both.warm()
+    assert list(both.files.folder.glob("acme/*.corpus"))
 
 
 async def test_readings_hold_the_words_of_their_tenant_alone(both: Both, service: Service) -> None:

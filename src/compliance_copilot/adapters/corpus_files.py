@@ -2,8 +2,9 @@
 
 A file appears whole or not at all (written beside, synced, renamed) and says what it was made of
 (`stamp`) and its checksum; what does not fit is ignored and removed. A file that is removed while
-others map it stays readable to them until they let go. Blocking: call from a thread. Must not
-enter: the database, scores.
+others map it stays readable to them until they let go. Blocking: call from a thread, but for the
+locks: a thread would hold one for nobody when its waiter is cancelled. Must not enter: the
+database, scores.
 """
 
 import mmap

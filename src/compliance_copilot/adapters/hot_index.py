@@ -10,8 +10,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from contextvars import Context
+from functools import partial
 from uuid import UUID
 
 from compliance_copilot.adapters.corpus_files import Arrays, CorpusFiles
@@ -30,6 +30,7 @@ from compliance_copilot.adapters.hot_reading import (
 )
 from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.errors import CopilotError
+from compliance_copilot.core.threads import to_the_end
 from compliance_copilot.core.vocabulary import TenantId
 from compliance_copilot.rag.courtesy import Courtesy
 from compliance_copilot.rag.ports import HybridQuery, RankedLists, VectorIndex
@@ -130,8 +131,7 @@ class HotIndex:
         for tasks in (self._loading, self._reading):
             if (task := tasks.get(tenant_id)) is not None:
                 task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+                await asyncio.gather(task, return_exceptions=True)
         return await asyncio.to_thread(self._files.drop, tenant_id)
 
     async def settled(self) -> None:
@@ -190,7 +190,7 @@ class HotIndex:
         while not deadline.passed:
             if await self._map(tenant_id, deadline):
                 return
-            lock = await asyncio.to_thread(self._files.building, tenant_id)
+            lock = self._files.building(tenant_id)
             if lock is None:  # another worker builds it
                 await asyncio.sleep(_WAIT_SECONDS)
                 continue
@@ -236,7 +236,7 @@ class HotIndex:
 
     async def _write(self, tenant_id: TenantId, version: int, stamp: str, arrays: Arrays) -> bool:
         """Write a file, unless its rows are gone by now: an erasure may have come between."""
-        written = await asyncio.to_thread(self._files.write, tenant_id, version, stamp, arrays)
+        written = await to_the_end(partial(self._files.write, tenant_id, version, stamp, arrays))
         stamps = await self._database.call(
             tenant_id, _STAMP, deadline=Deadline.after(_LOAD_SECONDS)
         )
@@ -255,7 +255,7 @@ class HotIndex:
     async def _read(self, tenant_id: TenantId) -> None:
         """Read what is mapped of a tenant, and keep it in its file; one worker does, for all."""
         async with self._one_reading:
-            lock = await asyncio.to_thread(self._files.reading, tenant_id)
+            lock = self._files.reading(tenant_id)
             if lock is None:
                 return
             try:
@@ -283,7 +283,7 @@ class HotIndex:
 
     async def _keep(self, tenant_id: TenantId, corpus: HotCorpus, known: Known) -> None:
         """Write the file of a corpus anew with its readings, if it still is the present one."""
-        lock = await asyncio.to_thread(self._files.building, tenant_id)
+        lock = self._files.building(tenant_id)
         if lock is None:  # a newer one is being built: it is read again
             return
         try:

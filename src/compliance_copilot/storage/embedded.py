@@ -9,23 +9,22 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 from types import MappingProxyType
-from typing import TypeVar
 from urllib.parse import quote
 
 from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.errors import SetupError
+from compliance_copilot.core.threads import finished, to_the_end
 from compliance_copilot.storage import installation
 from compliance_copilot.storage.cluster import READY_SECONDS, SUPERUSER, Cluster
 from compliance_copilot.storage.filelock import FileLock
 from compliance_copilot.telemetry import metrics
 
-T = TypeVar("T")
 WATCH_SECONDS = 0.25
 RETRY_SECONDS = 2.0
 START_WAIT_SECONDS = READY_SECONDS + 30
@@ -63,15 +62,15 @@ async def open_embedded(
     `options` are PostgreSQL settings that replace our durable ones (tests). Raises `SetupError`,
     one line for a person, when the server cannot be had.
     """
-    seat = await _to_the_end(lambda: _Seat.prepare(data_dir, major, options))
+    seat = await to_the_end(lambda: _Seat.prepare(data_dir, major, options))
     watch: asyncio.Task[None] | None = None
     try:
-        await _to_the_end(seat.take, on_cancel=seat.abandon.set)
+        await to_the_end(seat.take, on_cancel=seat.abandon.set)
         watch = asyncio.create_task(_watch(seat), name="embedded-postgres")
         yield seat.server()
     finally:
         seat.abandon.set()
-        await _finish(asyncio.ensure_future(_leave(seat, watch)))
+        await finished(asyncio.ensure_future(_leave(seat, watch)))
 
 
 def make_data_dir(data_dir: Path) -> None:
@@ -96,7 +95,7 @@ async def _watch(seat: "_Seat") -> None:
         try:
             if await asyncio.to_thread(seat.is_served):
                 continue
-            await _to_the_end(seat.revive, on_cancel=seat.abandon.set)
+            await to_the_end(seat.revive, on_cancel=seat.abandon.set)
         except (SetupError, OSError) as fault:
             LOG.error("embedded PostgreSQL is down: %s", fault)
             await asyncio.sleep(RETRY_SECONDS)
@@ -215,22 +214,3 @@ def _one_line(data_dir: Path) -> Iterator[None]:
             f"DATA_DIR {data_dir} cannot be used ({fault.strerror}: {fault.filename}); give it to "
             "the user who runs the service, or set DATA_DIR to a folder that user may write."
         ) from None
-
-
-async def _to_the_end(work: Callable[[], T], on_cancel: Callable[[], None] = lambda: None) -> T:
-    """Run blocking work in a thread; a cancellation is passed on when the work has ended."""
-    return await _finish(asyncio.ensure_future(asyncio.to_thread(work)), on_cancel)
-
-
-async def _finish(task: asyncio.Future[T], on_cancel: Callable[[], None] = lambda: None) -> T:
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as asked:
-            cancelled = asked
-            on_cancel()
-    if cancelled is not None:
-        task.exception()  # seen; the cancellation weighs more
-        raise cancelled
-    return task.result()
