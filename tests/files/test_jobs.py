@@ -51,7 +51,7 @@ async def test_the_ledger_has_the_job_once_and_its_batches_as_attempts(
         (2, "ingest", "filed"),
         (3, "ingest", "filed"),
     ]
-    counted = await owner.fetchval("SELECT sum(admitted) FROM admission_windows")
+    counted = await owner.fetchval("SELECT sum(in_minute) FROM admission_windows")
     assert counted == 1, "a job is one request of the minute"
     metrics = (await client.get("/metrics/acme", headers=acme.headers)).json()
     assert metrics["costs"]["total_requests"] == 1

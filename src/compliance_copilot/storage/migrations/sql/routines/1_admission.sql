@@ -31,45 +31,122 @@ BEGIN
 END
 $$;
 
--- Seconds until a rolling window has room again, 0 when it has; the sum is of buckets that
--- may reach into the window, so never fewer than really happened.
-CREATE FUNCTION window_state(p_tenant text, p_width integer, p_window integer, p_limit integer,
-                             p_now timestamptz, OUT admitted bigint, OUT retry_after real,
-                             OUT reset_after real)
-LANGUAGE plpgsql AS $$
+-- The windows of a tenant as they are at an instant: what has left them is no longer in the sums. A
+-- bucket counts until all of it has left, so never fewer than really happened. A clock that was set
+-- back turns nothing: what comes is counted in the last bucket until the clock is there again.
+CREATE FUNCTION turned(INOUT w admission_windows, p_at timestamptz)
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    v_second bigint := floor(date_part('epoch', p_at));
+    v_minute bigint := v_second / 60;
+    v_slot bigint;
 BEGIN
-    -- reset_after: when the oldest that is counted leaves, which is when room comes back.
-    SELECT coalesce(sum(w.admitted), 0),
-           coalesce(extract(epoch FROM min(w.starts_at) - p_now), 0) + p_window + p_width
-    INTO admitted, reset_after FROM admission_windows w
-    WHERE w.tenant_id = p_tenant AND w.width_seconds = p_width
-      AND w.starts_at > p_now - make_interval(secs => p_window + p_width);
-    retry_after := 0;
-    IF p_limit IS NOT NULL AND admitted >= p_limit THEN
-        -- The bucket whose leaving makes room: the oldest buckets leave first.
-        SELECT extract(epoch FROM b.starts_at - p_now) + p_window + p_width INTO retry_after
-        FROM (SELECT w.starts_at, sum(w.admitted) OVER (ORDER BY w.starts_at) AS left_by_then
-              FROM admission_windows w
-              WHERE w.tenant_id = p_tenant AND w.width_seconds = p_width
-                AND w.starts_at > p_now - make_interval(secs => p_window + p_width)) b
-        WHERE b.left_by_then > admitted - p_limit
-        ORDER BY b.starts_at LIMIT 1;
-        retry_after := coalesce(retry_after, p_window);
+    IF v_second > w.second + 60 THEN
+        w.second := v_second; w.in_minute := 0; w.seconds := array_fill(0, '{61}');
+    END IF;
+    WHILE w.second < v_second LOOP
+        w.second := w.second + 1;
+        v_slot := w.second % 61 + 1;
+        w.in_minute := w.in_minute - w.seconds[v_slot];
+        w.seconds[v_slot] := 0;
+    END LOOP;
+    IF v_minute > w.minute + 60 THEN
+        w.minute := v_minute; w.in_hour := 0; w.minutes := array_fill(0, '{61}');
+    END IF;
+    WHILE w.minute < v_minute LOOP
+        w.minute := w.minute + 1;
+        v_slot := w.minute % 61 + 1;
+        w.in_hour := w.in_hour - w.minutes[v_slot];
+        w.minutes[v_slot] := 0;
+    END LOOP;
+    w.oldest := greatest(w.oldest, w.minute - 60);
+    WHILE w.oldest < w.minute AND w.minutes[w.oldest % 61 + 1] = 0 LOOP
+        w.oldest := w.oldest + 1;
+    END LOOP;
+END
+$$;
+
+-- Counts a request (p_step 1) or takes it out again, where its bucket still is: every one in its
+-- second, questions and searches in their minute too.
+CREATE FUNCTION counted(INOUT w admission_windows, p_operation text, p_second bigint,
+                        p_step integer)
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    v_second integer := p_second % 61 + 1;
+    v_minute integer := p_second / 60 % 61 + 1;
+BEGIN
+    IF p_second >= w.second - 60 THEN
+        w.in_minute := w.in_minute + p_step;
+        w.seconds[v_second] := w.seconds[v_second] + p_step;
+    END IF;
+    IF p_operation <> 'ingest' AND p_second / 60 >= w.minute - 60 THEN
+        w.in_hour := w.in_hour + p_step;
+        w.minutes[v_minute] := w.minutes[v_minute] + p_step;
     END IF;
 END
 $$;
 
--- Counts a request (p_step 1) or takes it out again: every one in its second, questions and
--- searches in their minute too.
-CREATE FUNCTION count_in_windows(p_tenant text, p_operation text, p_at timestamptz, p_step integer)
+CREATE FUNCTION store_windows(w admission_windows)
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO admission_windows AS w (tenant_id, width_seconds, starts_at, admitted)
-    SELECT p_tenant, n.width,
-           to_timestamp(floor(extract(epoch FROM p_at) / n.width) * n.width), p_step
-    FROM unnest(CASE p_operation WHEN 'ingest' THEN '{1}' ELSE '{1,60}' END::integer[]) n(width)
-    ON CONFLICT (tenant_id, width_seconds, starts_at)
-    DO UPDATE SET admitted = w.admitted + excluded.admitted;
+    UPDATE admission_windows o
+    SET second = w.second, in_minute = w.in_minute, seconds = w.seconds,
+        minute = w.minute, in_hour = w.in_hour, minutes = w.minutes, oldest = w.oldest
+    WHERE o.tenant_id = w.tenant_id;
+    IF NOT FOUND THEN
+        INSERT INTO admission_windows SELECT w.*;
+    END IF;
+END
+$$;
+
+CREATE FUNCTION no_windows(p_tenant text)
+RETURNS admission_windows LANGUAGE sql IMMUTABLE AS $$
+    SELECT ROW(p_tenant, 0, 0, array_fill(0, '{61}'), 0, 0, array_fill(0, '{61}'), 0)
+           ::admission_windows
+$$;
+
+-- Takes a refused request out again; who moves windows holds the lock on the tenant's row.
+CREATE FUNCTION uncount(p_tenant text, p_operation text, p_at timestamptz)
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    w admission_windows;
+BEGIN
+    SELECT * INTO w FROM admission_windows o WHERE o.tenant_id = p_tenant;
+    IF FOUND THEN
+        PERFORM store_windows(counted(
+            w, p_operation, floor(date_part('epoch', p_at))::bigint, -1));
+    END IF;
+END
+$$;
+
+-- Seconds until a rolling window has room again, 0 when it has.
+CREATE FUNCTION window_state(p_tenant text, p_width integer, p_window integer, p_limit integer,
+                             p_now timestamptz, OUT admitted bigint, OUT retry_after real,
+                             OUT reset_after real)
+LANGUAGE plpgsql AS $$
+DECLARE
+    w admission_windows;
+    v_last bigint;
+    v_slots integer[];
+    v_now float8 := date_part('epoch', p_now);
+BEGIN
+    SELECT * INTO w FROM admission_windows o WHERE o.tenant_id = p_tenant;
+    w := turned(w, p_now);
+    v_last := CASE p_width WHEN 1 THEN w.second ELSE w.minute END;
+    v_slots := CASE p_width WHEN 1 THEN w.seconds ELSE w.minutes END;
+    -- reset_after: when the oldest that is counted leaves, which is when room comes back.
+    -- retry_after: the same of the bucket whose leaving makes room; the oldest leave first.
+    SELECT coalesce(sum(b.admitted), 0), min(b.leaves_after),
+           min(b.leaves_after) FILTER (WHERE b.still_in < p_limit)
+    INTO admitted, reset_after, retry_after
+    FROM (SELECT v_slots[n % 61 + 1] AS admitted, n * p_width - v_now + p_window + p_width
+                 AS leaves_after,
+                 coalesce(sum(v_slots[n % 61 + 1]) OVER (ORDER BY n DESC
+                     ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS still_in
+          FROM generate_series(v_last - 60, v_last) n) b
+    WHERE b.admitted <> 0;
+    reset_after := coalesce(reset_after, p_window + p_width);
+    retry_after := CASE WHEN admitted >= p_limit THEN coalesce(retry_after, p_window) ELSE 0 END;
 END
 $$;
 
@@ -162,31 +239,18 @@ BEGIN
 END
 $$;
 
--- All counts are read by one statement; what a refusal has to tell is asked only then.
+-- What admission counts of its tenant at one look, after the lock.
+CREATE TYPE admission_counts AS (windows admission_windows, running bigint);
+
+-- What a refusal has to tell is asked only then.
 CREATE FUNCTION check_limits(p_tenant text, r admission_request, p_now timestamptz,
-                             INOUT a admission_reply)
+                             w admission_windows, p_running bigint, INOUT a admission_reply)
 LANGUAGE plpgsql AS $$
-DECLARE
-    v_minute bigint;
-    v_hour bigint;
-    v_oldest timestamptz;
-    v_running bigint;
 BEGIN
-    SELECT (SELECT coalesce(sum(w.admitted), 0) FROM admission_windows w
-            WHERE w.tenant_id = p_tenant AND w.width_seconds = 1
-              AND w.starts_at > p_now - interval '61 seconds'),
-           h.admitted, h.oldest,
-           (SELECT count(DISTINCT e.request_id) FROM usage_events e
-            WHERE e.tenant_id = p_tenant AND e.state = 'reserved' AND e.lease_expires_at > p_now)
-    INTO v_minute, v_hour, v_oldest, v_running
-    FROM (SELECT coalesce(sum(w.admitted), 0) AS admitted, min(w.starts_at) AS oldest
-          FROM admission_windows w
-          WHERE w.tenant_id = p_tenant AND w.width_seconds = 60
-            AND w.starts_at > p_now - interval '3660 seconds') h;
-    IF v_minute >= r.requests_per_minute THEN
+    IF w.in_minute >= r.requests_per_minute THEN
         a.verdict := 'requests_per_minute'; a.quota := r.requests_per_minute; a.remaining := 0;
-        SELECT w.retry_after INTO a.retry_after
-        FROM window_state(p_tenant, 1, 60, r.requests_per_minute, p_now) w;
+        SELECT s.retry_after INTO a.retry_after
+        FROM window_state(p_tenant, 1, 60, r.requests_per_minute, p_now) s;
         RETURN;
     END IF;
     IF r.operation = 'ingest' THEN
@@ -198,16 +262,19 @@ BEGIN
             a.remaining := 0; a.retry_after := 3600; RETURN;
         END IF;
     ELSE
-        a.quota := r.queries_per_hour; a.remaining := r.queries_per_hour - v_hour - 1;
-        a.reset_after := coalesce(extract(epoch FROM v_oldest - p_now), 0) + 3660;
-        IF v_hour >= r.queries_per_hour THEN
+        a.quota := r.queries_per_hour; a.remaining := r.queries_per_hour - w.in_hour - 1;
+        a.reset_after := 3660;
+        IF w.in_hour > 0 THEN
+            a.reset_after := a.reset_after + w.oldest * 60 - date_part('epoch', p_now);
+        END IF;
+        IF w.in_hour >= r.queries_per_hour THEN
             a.verdict := 'queries_per_hour'; a.remaining := 0;
-            SELECT w.retry_after INTO a.retry_after
-            FROM window_state(p_tenant, 60, 3600, r.queries_per_hour, p_now) w;
+            SELECT s.retry_after INTO a.retry_after
+            FROM window_state(p_tenant, 60, 3600, r.queries_per_hour, p_now) s;
             RETURN;
         END IF;
     END IF;
-    IF v_running >= r.concurrent THEN
+    IF p_running >= r.concurrent THEN
         a.verdict := 'concurrent_requests'; a.quota := r.concurrent; a.remaining := 0;
         a.retry_after := 1; RETURN;
     END IF;
@@ -234,21 +301,135 @@ BEGIN
 END
 $$;
 
+CREATE TYPE settlement AS (
+    request_id uuid, attempt integer, state text, final boolean, provider text, model text,
+    provider_model text, provider_response_id text, input_tokens integer, output_tokens integer,
+    cached_input_tokens integer, cost_micro_usd bigint, unpriced boolean, estimated boolean,
+    outcome text, latency_ms real, request_latency_ms real, uncounted boolean, reply json,
+    content_hash text, documents text[], retention_days integer);
+
+-- What a row of the ledger adds to the sums over time: the one definition, for single rows and for
+-- rebuilding.
+CREATE FUNCTION measures(e usage_events)
+RETURNS TABLE (queries integer, answered_queries integer, answered_latency_us bigint,
+               requests integer, successful_requests integer, unpriced integer,
+               estimated integer, cache_hits integer) LANGUAGE sql IMMUTABLE AS $$
+    SELECT (e.operation = 'query' AND e.attempt = 1 AND o.counted)::int,
+           (e.operation = 'query' AND o.ok)::int,
+           CASE WHEN e.operation = 'query' AND o.ok
+                THEN coalesce(round(e.request_latency_ms::float8 * 1000), 0)::bigint
+                ELSE 0 END,
+           (e.attempt = 1 AND o.counted)::int, o.ok::int, e.unpriced::int, e.estimated::int,
+           coalesce(e.provider = 'cache', false)::int
+    FROM (SELECT e.final AND e.state = 'settled' AND coalesce(e.outcome IN
+                 ('answered', 'partial', 'no_evidence', 'conflicting_evidence', 'ok'), false) AS ok,
+                 -- What was refused after admission (a 4xx) is no request.
+                 NOT (e.state = 'released' AND coalesce(e.outcome, '') IN
+                      ('invalid_request', 'limit_reached', 'budget_exhausted', 'conflict'))
+                 AS counted) o
+$$;
+
+CREATE VIEW usage_measures WITH (security_invoker = true) AS
+SELECT e.tenant_id, e.request_id, e.attempt, e.state, e.started_at,
+       m.queries, m.answered_queries, m.answered_latency_us, m.requests, m.successful_requests,
+       e.input_tokens, e.output_tokens, e.cost_micro_usd, m.unpriced, m.estimated, m.cache_hits
+FROM usage_events e, LATERAL measures(e) m;
+
+-- Adds a closed row to its hour, or takes it out again (p_sign -1).
+CREATE FUNCTION count_in_hour(e usage_events, p_sign integer)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO usage_hours AS h
+    SELECT e.tenant_id, date_trunc('hour', e.started_at, 'UTC'), p_sign * m.queries,
+           p_sign * m.answered_queries, p_sign * m.answered_latency_us, p_sign * m.requests,
+           p_sign * m.successful_requests, p_sign * e.input_tokens, p_sign * e.output_tokens,
+           p_sign * e.cost_micro_usd, p_sign * m.unpriced, p_sign * m.estimated,
+           p_sign * m.cache_hits
+    FROM measures(e) m
+    ON CONFLICT (tenant_id, hour) DO UPDATE SET
+        queries = h.queries + excluded.queries,
+        answered_queries = h.answered_queries + excluded.answered_queries,
+        answered_latency_us = h.answered_latency_us + excluded.answered_latency_us,
+        requests = h.requests + excluded.requests,
+        successful_requests = h.successful_requests + excluded.successful_requests,
+        input_tokens = h.input_tokens + excluded.input_tokens,
+        output_tokens = h.output_tokens + excluded.output_tokens,
+        cost_micro_usd = h.cost_micro_usd + excluded.cost_micro_usd,
+        unpriced = h.unpriced + excluded.unpriced,
+        estimated = h.estimated + excluded.estimated,
+        cache_hits = h.cache_hits + excluded.cache_hits;
+END
+$$;
+
+-- What a row that is closed now adds to its hour and its month; `p_held` is held no longer.
+CREATE FUNCTION count_closed(e usage_events, p_held bigint, p_known_cost bigint)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM count_in_hour(e, 1);
+    IF p_held <> 0 OR e.cost_micro_usd <> p_known_cost THEN
+        PERFORM hold_money(e.tenant_id, e.started_at, -p_held, e.cost_micro_usd - p_known_cost);
+    END IF;
+END
+$$;
+
+-- The row that a request leaves in the ledger before anything is done for it.
+CREATE FUNCTION intent(p_tenant text, r admission_request, p_key uuid, p_attempt integer,
+                       p_at timestamptz) RETURNS usage_events
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    e usage_events;
+BEGIN
+    e.tenant_id := p_tenant; e.request_id := r.request_id; e.attempt := p_attempt;
+    e.operation := r.operation; e.key_id := p_key::text;
+    e.state := 'reserved'; e.final := false; e.estimated := false; e.unpriced := r.unpriced;
+    e.provider := r.provider; e.model := r.model; e.price_version := r.price_version;
+    e.input_tokens := 0; e.output_tokens := 0; e.cached_input_tokens := 0;
+    e.reserved_micro_usd := r.reserved_micro_usd; e.cost_micro_usd := 0;
+    e.started_at := p_at; e.lease_expires_at := p_at + make_interval(secs => r.lease_seconds);
+    RETURN e;
+END
+$$;
+
+-- That row as a settlement leaves it.
+CREATE FUNCTION settled(INOUT e usage_events, s settlement)
+LANGUAGE plpgsql AS $$
+BEGIN
+    e.state := s.state; e.final := s.final; e.outcome := s.outcome;
+    e.provider := CASE WHEN s.state = 'released' THEN NULL
+                       ELSE coalesce(s.provider, e.provider) END;
+    e.model := coalesce(s.model, e.model); e.provider_model := s.provider_model;
+    e.provider_response_id := s.provider_response_id;
+    e.input_tokens := s.input_tokens; e.output_tokens := s.output_tokens;
+    e.cached_input_tokens := s.cached_input_tokens; e.cost_micro_usd := s.cost_micro_usd;
+    e.unpriced := s.unpriced; e.estimated := s.estimated;
+    e.latency_ms := s.latency_ms; e.request_latency_ms := s.request_latency_ms;
+    e.settled_at := clock_timestamp();
+END
+$$;
+
 -- Design section 6, step 2: who, which configuration, every limit, the reservation and the
 -- intent row, in one atomic round trip. Admissions of one tenant queue at its row; those of
 -- different tenants do not meet. Generic plans: with auto, statements on recent instants look so much
 -- cheaper with their values known that they are planned anew each time, for longer than they run.
-CREATE FUNCTION admit(p_tenant text, r admission_request)
+--
+-- A request whose answer is at hand (`s`) is settled by the same statement, its row written once, when
+-- the corpus still has the version that the answer was made from; otherwise it is admitted like any
+-- other.
+CREATE FUNCTION admit_ready(p_tenant text, r admission_request, p_corpus_version bigint,
+                            s settlement)
 RETURNS admission_reply LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     a admission_reply;
     v admission_sight;
+    v_counts admission_counts;
+    v_windows admission_windows;
+    v_row usage_events;
     v_now timestamptz;
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant, true);
-    SELECT t.status, s.version + t.version, coalesce(c.version, 0), c.next_change_at,
+    SELECT t.status, o.version + t.version, coalesce(c.version, 0), c.next_change_at,
            k.id, k.scopes, k.last_used_at INTO v
-    FROM tenants t CROSS JOIN system_state s
+    FROM tenants t CROSS JOIN system_state o
     LEFT JOIN corpora c ON c.tenant_id = t.tenant_id
     LEFT JOIN api_keys k ON k.tenant_id = t.tenant_id AND k.key_hash = r.key_hash
           AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
@@ -269,96 +450,58 @@ BEGIN
         a := claim_idempotency(p_tenant, r, a);
         IF a.verdict IS NOT NULL THEN RETURN a; END IF;
     END IF;
-    a := check_limits(p_tenant, r, v_now, a);
+    SELECT (SELECT w FROM admission_windows w WHERE w.tenant_id = p_tenant),
+           CASE WHEN r.concurrent IS NOT NULL THEN
+               (SELECT count(DISTINCT o.request_id) FROM usage_events o
+                WHERE o.tenant_id = p_tenant AND o.state = 'reserved'
+                  AND o.lease_expires_at > v_now) END
+    INTO v_counts;
+    v_windows := turned(coalesce(v_counts.windows, no_windows(p_tenant)), v_now);
+    a := check_limits(p_tenant, r, v_now, v_windows, v_counts.running, a);
     IF a.verdict IS NOT NULL THEN RETURN a; END IF;
 
-    -- What continues a request (a job's batches) was counted with its first attempt.
     a.attempt := 1;
     IF r.continues THEN
-        SELECT coalesce(max(e.attempt), 0) + 1 INTO a.attempt FROM usage_events e
-        WHERE e.tenant_id = p_tenant AND e.request_id = r.request_id;
-    ELSE
-        PERFORM count_in_windows(p_tenant, r.operation, v_now, 1);
+        SELECT coalesce(max(o.attempt), 0) + 1 INTO a.attempt FROM usage_events o
+        WHERE o.tenant_id = p_tenant AND o.request_id = r.request_id;
     END IF;
-    IF r.reserved_micro_usd <> 0 THEN
+    v_row := intent(p_tenant, r, v.key_id, a.attempt, v_now);
+    a.verdict := 'admitted';
+    IF a.corpus_version = p_corpus_version THEN
+        v_row := settled(v_row, s);
+        a.verdict := 'settled';
+    END IF;
+    INSERT INTO usage_events SELECT v_row.*;
+    IF NOT r.continues THEN  -- what continues (a job's batches) was counted with its first attempt
+        PERFORM store_windows(counted(v_windows, r.operation, v_windows.second, 1));
+    END IF;
+    IF a.verdict = 'settled' THEN
+        PERFORM count_closed(v_row, 0, 0);
+    ELSIF r.reserved_micro_usd <> 0 THEN
         PERFORM hold_money(p_tenant, v_now, r.reserved_micro_usd, 0);
     END IF;
-    INSERT INTO usage_events (tenant_id, request_id, attempt, operation, key_id, provider, model,
-                              reserved_micro_usd, price_version, unpriced, started_at,
-                              lease_expires_at)
-    VALUES (p_tenant, r.request_id, a.attempt, r.operation, v.key_id::text, r.provider, r.model,
-            r.reserved_micro_usd, r.price_version, r.unpriced, v_now,
-            v_now + make_interval(secs => r.lease_seconds));
     IF r.idempotency_key IS NOT NULL THEN
         INSERT INTO idempotency_keys (tenant_id, operation, key, body_hash, request_id)
         VALUES (p_tenant, r.operation, r.idempotency_key, r.body_hash, r.request_id)
         ON CONFLICT (tenant_id, operation, key)
         DO UPDATE SET request_id = excluded.request_id, created_at = now();
     END IF;
+    IF a.verdict = 'settled' AND s.reply IS NOT NULL THEN
+        PERFORM keep_reply(p_tenant, s, r.operation, r.idempotency_key IS NOT NULL);
+    END IF;
     IF v.key_id IS NOT NULL
        AND (v.key_used_at IS NULL OR v.key_used_at < v_now - interval '1 minute') THEN
         UPDATE api_keys k SET last_used_at = v_now
         WHERE k.tenant_id = p_tenant AND k.id = v.key_id;
     END IF;
-    a.verdict := 'admitted';
     RETURN a;
 END
 $$;
 
-CREATE TYPE settlement AS (
-    request_id uuid, attempt integer, state text, final boolean, provider text, model text,
-    provider_model text, provider_response_id text, input_tokens integer, output_tokens integer,
-    cached_input_tokens integer, cost_micro_usd bigint, unpriced boolean, estimated boolean,
-    outcome text, latency_ms real, request_latency_ms real, uncounted boolean, reply json,
-    content_hash text, documents text[], retention_days integer);
-
--- What each row of the ledger adds to the sums over time: the one definition, for single rows and
--- for rebuilding.
-CREATE VIEW usage_measures WITH (security_invoker = true) AS
-SELECT e.tenant_id, e.request_id, e.attempt, e.state, e.started_at,
-       (e.operation = 'query' AND e.attempt = 1 AND o.counted)::int AS queries,
-       (e.operation = 'query' AND o.ok)::int AS answered_queries,
-       CASE WHEN e.operation = 'query' AND o.ok
-            THEN coalesce(round(e.request_latency_ms::float8 * 1000), 0)::bigint
-            ELSE 0 END AS answered_latency_us,
-       (e.attempt = 1 AND o.counted)::int AS requests,
-       o.ok::int AS successful_requests,
-       e.input_tokens, e.output_tokens, e.cost_micro_usd,
-       e.unpriced::int AS unpriced, e.estimated::int AS estimated,
-       coalesce(e.provider = 'cache', false)::int AS cache_hits
-FROM usage_events e,
-     LATERAL (SELECT e.final AND e.state = 'settled' AND coalesce(e.outcome IN
-              ('answered', 'partial', 'no_evidence', 'conflicting_evidence', 'ok'), false) AS ok,
-             -- What was refused after admission (a 4xx) is no request.
-             NOT (e.state = 'released' AND coalesce(e.outcome, '') IN
-                  ('invalid_request', 'limit_reached', 'budget_exhausted', 'conflict'))
-             AS counted) o;
-
--- Adds a closed row to its hour, or takes it out again (p_sign -1).
-CREATE FUNCTION count_in_hour(p_tenant text, p_request uuid, p_attempt integer, p_sign integer)
-RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION admit(p_tenant text, r admission_request)
+RETURNS admission_reply LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO usage_hours AS h
-    SELECT m.tenant_id, date_trunc('hour', m.started_at, 'UTC'), p_sign * m.queries,
-           p_sign * m.answered_queries, p_sign * m.answered_latency_us, p_sign * m.requests,
-           p_sign * m.successful_requests, p_sign * m.input_tokens, p_sign * m.output_tokens,
-           p_sign * m.cost_micro_usd, p_sign * m.unpriced, p_sign * m.estimated,
-           p_sign * m.cache_hits
-    FROM usage_measures m
-    WHERE m.tenant_id = p_tenant AND m.request_id = p_request AND m.attempt = p_attempt
-      AND m.state <> 'reserved'
-    ON CONFLICT (tenant_id, hour) DO UPDATE SET
-        queries = h.queries + excluded.queries,
-        answered_queries = h.answered_queries + excluded.answered_queries,
-        answered_latency_us = h.answered_latency_us + excluded.answered_latency_us,
-        requests = h.requests + excluded.requests,
-        successful_requests = h.successful_requests + excluded.successful_requests,
-        input_tokens = h.input_tokens + excluded.input_tokens,
-        output_tokens = h.output_tokens + excluded.output_tokens,
-        cost_micro_usd = h.cost_micro_usd + excluded.cost_micro_usd,
-        unpriced = h.unpriced + excluded.unpriced,
-        estimated = h.estimated + excluded.estimated,
-        cache_hits = h.cache_hits + excluded.cache_hits;
+    RETURN admit_ready(p_tenant, r, NULL, NULL);
 END
 $$;
 
@@ -370,59 +513,43 @@ CREATE FUNCTION settle(p_tenant text, s settlement)
 RETURNS boolean LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_old usage_events;
+    v_new usage_events;
+    v_held bigint;
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant, true);
+    IF s.uncounted THEN
+        PERFORM FROM tenants t WHERE t.tenant_id = p_tenant FOR NO KEY UPDATE;
+    END IF;
     SELECT * INTO v_old FROM usage_events e
     WHERE e.tenant_id = p_tenant AND e.request_id = s.request_id AND e.attempt = s.attempt
       AND (e.state IN ('reserved', 'interrupted') OR e.outcome = 'interrupted')
     FOR UPDATE;
     IF NOT FOUND THEN RETURN false; END IF;
     IF s.uncounted THEN
-        PERFORM count_in_windows(p_tenant, v_old.operation, v_old.started_at, -1);
+        PERFORM uncount(p_tenant, v_old.operation, v_old.started_at);
     END IF;
+    v_held := v_old.reserved_micro_usd;
     IF v_old.state <> 'reserved' THEN
-        PERFORM count_in_hour(p_tenant, s.request_id, s.attempt, -1);
-        v_old.reserved_micro_usd := 0;  -- it is no longer held
+        PERFORM count_in_hour(v_old, -1);
+        v_held := 0;  -- it is no longer held
     END IF;
+    v_new := settled(v_old, s);
     UPDATE usage_events e SET
-        state = s.state, final = s.final,
-        provider = CASE WHEN s.state = 'released' THEN NULL
-                        ELSE coalesce(s.provider, e.provider) END,
-        model = coalesce(s.model, e.model), provider_model = s.provider_model,
-        provider_response_id = s.provider_response_id, input_tokens = s.input_tokens,
-        output_tokens = s.output_tokens, cached_input_tokens = s.cached_input_tokens,
-        cost_micro_usd = s.cost_micro_usd, unpriced = s.unpriced, estimated = s.estimated,
-        outcome = s.outcome, latency_ms = s.latency_ms,
-        request_latency_ms = s.request_latency_ms, settled_at = clock_timestamp()
+        state = v_new.state, final = v_new.final, provider = v_new.provider, model = v_new.model,
+        provider_model = v_new.provider_model, provider_response_id = v_new.provider_response_id,
+        input_tokens = v_new.input_tokens, output_tokens = v_new.output_tokens,
+        cached_input_tokens = v_new.cached_input_tokens, cost_micro_usd = v_new.cost_micro_usd,
+        unpriced = v_new.unpriced, estimated = v_new.estimated, outcome = v_new.outcome,
+        latency_ms = v_new.latency_ms, request_latency_ms = v_new.request_latency_ms,
+        settled_at = v_new.settled_at
     WHERE e.tenant_id = p_tenant AND e.request_id = s.request_id AND e.attempt = s.attempt;
-    PERFORM count_in_hour(p_tenant, s.request_id, s.attempt, 1);
-    IF v_old.reserved_micro_usd <> 0 OR s.cost_micro_usd <> v_old.cost_micro_usd THEN
-        PERFORM hold_money(p_tenant, v_old.started_at, -v_old.reserved_micro_usd,
-                           s.cost_micro_usd - v_old.cost_micro_usd);
-    END IF;
+    PERFORM count_closed(v_new, v_held, v_old.cost_micro_usd);
     IF s.uncounted THEN
         DELETE FROM idempotency_keys k
         WHERE k.tenant_id = p_tenant AND k.request_id = s.request_id AND NOT k.finished;
     ELSIF s.reply IS NOT NULL THEN
-        PERFORM keep_reply(p_tenant, s, v_old.operation);
+        PERFORM keep_reply(p_tenant, s, v_old.operation, true);
     END IF;
     RETURN true;
-END
-$$;
-
--- Admission of a question whose answer is at hand (`s`): settled by the same statement when the corpus
--- still has the version that the answer was made from, otherwise admitted like any other.
-CREATE FUNCTION admit_ready(p_tenant text, r admission_request, p_corpus_version bigint,
-                            s settlement)
-RETURNS admission_reply LANGUAGE plpgsql AS $$
-DECLARE
-    a admission_reply;
-BEGIN
-    a := admit(p_tenant, r);
-    IF a.verdict = 'admitted' AND a.corpus_version = p_corpus_version THEN
-        PERFORM settle(p_tenant, s);
-        a.verdict := 'settled';
-    END IF;
-    RETURN a;
 END
 $$;

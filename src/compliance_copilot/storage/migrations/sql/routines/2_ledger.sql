@@ -54,16 +54,11 @@ BEGIN
         RETURNING e AS closed
     )
     SELECT array_agg(ended.closed) INTO v_ended FROM ended;
-    DELETE FROM admission_windows w
-    WHERE w.tenant_id = p_tenant
-      AND (w.width_seconds = 1 AND w.starts_at < v_now - interval '3 minutes'
-           OR w.width_seconds = 60 AND w.starts_at < v_now - interval '2 hours');
     PERFORM forget_replies(p_tenant);
     DELETE FROM conversation_turns c
     WHERE c.tenant_id = p_tenant AND c.expires_at <= v_now;
     IF v_ended IS NULL THEN RETURN 0; END IF;
-    PERFORM count_in_hour(p_tenant, e.request_id, e.attempt, 1)
-    FROM unnest(v_ended) e ORDER BY e.started_at;
+    PERFORM count_in_hour(e, 1) FROM unnest(v_ended) e ORDER BY e.started_at;
     PERFORM hold_money(p_tenant, m.month, -m.held, 0)
     FROM (SELECT date_trunc('month', e.started_at, 'UTC') AS month,
                  sum(e.reserved_micro_usd)::bigint AS held
@@ -164,10 +159,10 @@ BEGIN
                               lease_expires_at)
     VALUES (p_tenant, p_request, v_last.attempt + 1, v_last.operation, 'settled', v_last.provider,
             v_last.model, v_last.provider_model, p_micro_usd, v_last.price_version, p_outcome,
-            clock_timestamp(), clock_timestamp());
-    PERFORM count_in_hour(p_tenant, p_request, v_last.attempt + 1, 1);
-    PERFORM hold_money(p_tenant, clock_timestamp(), 0, p_micro_usd);
-    RETURN v_last.attempt + 1;
+            clock_timestamp(), clock_timestamp())
+    RETURNING * INTO v_last;
+    PERFORM count_closed(v_last, 0, 0);
+    RETURN v_last.attempt;
 END
 $$;
 

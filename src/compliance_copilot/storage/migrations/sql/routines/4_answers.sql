@@ -1,15 +1,21 @@
 -- Kept replies: reading one again, what readers say about it, and its end.
 
--- What settlement calls. Days 0: nothing is kept, except for a day when an Idempotency-Key waits.
-CREATE FUNCTION keep_reply(p_tenant text, s settlement, p_operation text)
+-- What settlement calls. Days 0: nothing is kept, except for a day when an Idempotency-Key waits;
+-- `p_perhaps_claimed`: one may.
+CREATE FUNCTION keep_reply(p_tenant text, s settlement, p_operation text,
+                           p_perhaps_claimed boolean)
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
+    v_claimed boolean := false;
     v_days integer;
 BEGIN
-    UPDATE idempotency_keys k SET finished = true
-    WHERE k.tenant_id = p_tenant AND k.request_id = s.request_id;
-    v_days := greatest(s.retention_days, FOUND::integer);
-    IF v_days = 0 OR (p_operation <> 'query' AND NOT FOUND) THEN RETURN; END IF;
+    IF p_perhaps_claimed THEN
+        UPDATE idempotency_keys k SET finished = true
+        WHERE k.tenant_id = p_tenant AND k.request_id = s.request_id;
+        v_claimed := FOUND;
+    END IF;
+    v_days := greatest(s.retention_days, v_claimed::integer);
+    IF v_days = 0 OR (p_operation <> 'query' AND NOT v_claimed) THEN RETURN; END IF;
     INSERT INTO replies (tenant_id, request_id, operation, reply, content_hash, document_ids,
                          expires_at)
     VALUES (p_tenant, s.request_id, p_operation, s.reply, s.content_hash,
