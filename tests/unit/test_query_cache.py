@@ -1,14 +1,18 @@
 """The query cache: bounded, of one corpus version, no tenant at another's cost."""
 
+import gc
 from dataclasses import replace
 from uuid import UUID
 
 from compliance_copilot.core.vocabulary import (
+    Chunk,
+    Citation,
     EffectiveConfig,
     Outcome,
     QueryReply,
     ReplyMetadata,
     RetrievalMode,
+    ScoredChunk,
     TenantId,
 )
 from compliance_copilot.rag.query_cache import (
@@ -16,19 +20,33 @@ from compliance_copilot.rag.query_cache import (
     CacheLimits,
     QueryCache,
     normalized,
-    size_of,
 )
+from compliance_copilot.rag.reading import Reading
 
 ACME, BETA = TenantId("acme"), TenantId("beta")
+CHUNK = Chunk(
+    UUID(int=7), "policy", 3, 2, 10, 18, "It is so", "Policy", "§ 1 Größe", 4, {"a": [1.5, None]},
+    ("Top", "§ 1 Größe"),
+)  # fmt: skip
 
 
 def reply(text: str = "It is so.") -> QueryReply:
-    told = ReplyMetadata(ACME, UUID(int=1), "gpt-4", None, 0, 0, 0, 0.0, 1.0, RetrievalMode.HYBRID)
-    return QueryReply(text, Outcome.ANSWERED, [], [], told)
+    told = ReplyMetadata(
+        ACME, UUID(int=1), "gpt-4", None, 0, 0, 0, 0.1, 1.0, RetrievalMode.HYBRID,
+        fallback={"attempts": [{"outcome": "ok"}]}, steps=[{"action": "search", "found": 2}],
+    )  # fmt: skip
+    sources = [ScoredChunk(CHUNK, 0.7, 1 / 3, None, suspicious=True), ScoredChunk(CHUNK, 0.1)]
+    return QueryReply(text, Outcome.ANSWERED, sources, [Citation(1, 0, "It is", 10, 15)], told)
 
 
 def key(question: str = "q", tenant: TenantId = ACME, version: int = 1) -> CacheKey:
     return CacheKey(tenant, version, EffectiveConfig(), question)
+
+
+def size_of_one() -> int:
+    cache = QueryCache()
+    cache.put(key(), reply(), seconds=10)
+    return cache.size
 
 
 class Clock:
@@ -50,6 +68,23 @@ def test_a_reply_is_found_until_its_time_is_over() -> None:
     assert cache.size == 0
 
 
+def test_a_kept_reply_is_equal_and_nothing_of_it_is_walked_through_by_the_collector() -> None:
+    cache = QueryCache()
+    one = replace(reply(), written=b"{}")
+    read = replace(CHUNK, reading=Reading(CHUNK.text))
+    one.sources[0] = replace(one.sources[0], chunk=read)
+    cache.put(key(), one, seconds=10)
+    kept = cache.get(key())
+    assert kept == one
+    assert kept is not None
+    assert kept.written is None
+    assert kept.sources[0].chunk.reading is None
+    before = len(gc.get_objects())
+    for number in range(100):
+        cache.put(key(str(number)), one, seconds=10)
+    assert len(gc.get_objects()) - before < 1_000
+
+
 def test_everything_that_an_answer_depends_on_tells_questions_apart() -> None:
     cache = QueryCache()
     cache.put(key(), reply(), seconds=10)
@@ -68,7 +103,7 @@ def test_a_newer_corpus_empties_the_tenants_shelf_and_an_older_one_is_not_mixed_
     cache.put(key(), reply(), seconds=10)
     cache.put(key(tenant=BETA), reply(), seconds=10)
     assert cache.get(key(version=2)) is None
-    assert cache.size == size_of(reply())
+    assert cache.size == size_of_one()
     cache.put(key(version=1), reply("old"), seconds=10)
     assert cache.get(key(version=1)) is None
     assert cache.get(key(tenant=BETA))
@@ -84,7 +119,7 @@ def test_a_tenants_shelf_is_bounded_and_what_is_used_least_goes_first() -> None:
 
 
 def test_the_largest_shelf_gives_way_when_all_are_too_large() -> None:
-    one = size_of(reply())
+    one = size_of_one()
     cache = QueryCache(CacheLimits(total_bytes=3 * one, share_of_a_tenant=1.0))
     cache.put(key("quiet", BETA), reply(), seconds=10)
     for number in range(20):
@@ -107,7 +142,7 @@ def test_a_forgotten_tenant_leaves_nothing_and_others_stay() -> None:
     cache.forget(ACME)
     assert cache.get(key()) is None
     assert cache.get(key(tenant=BETA))
-    assert cache.size == size_of(reply())
+    assert cache.size == size_of_one()
 
 
 def test_spaces_and_composed_letters_make_no_other_question_but_case_does() -> None:

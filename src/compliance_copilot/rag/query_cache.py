@@ -1,8 +1,9 @@
 """Answers of a moment ago, in this process's memory: the same question of one tenant is paid once.
 
 Each tenant has a shelf of its own, bounded in entries and bytes; when all shelves together are too
-large, the largest gives way, so no tenant pushes out another that uses little. Must not enter: what
-a hit costs, who may have one.
+large, the largest gives way, so no tenant pushes out another that uses little. Bytes are kept and
+not objects: thousands of replies are a hundred thousand objects, and a garbage collection walks
+through all of them while every request waits. Must not enter: what a hit costs, who may have one.
 """
 
 import asyncio
@@ -11,10 +12,16 @@ import unicodedata
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
+from uuid import UUID
+
+import orjson
+from pydantic import TypeAdapter
 
 from compliance_copilot.core.vocabulary import EffectiveConfig, QueryReply, TenantId
 
-_BYTES_PER_SOURCE, _BYTES_PER_CITATION, _BYTES_PER_ENTRY = 600, 300, 2_000
+_BYTES_PER_ENTRY = 2_000
+"""The key and what holds an entry."""
+_REPLY = TypeAdapter(QueryReply)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +51,13 @@ class CacheLimits:
 
 @dataclass(slots=True)
 class _Entry:
-    reply: QueryReply
-    size: int
+    written: bytes
     expires_at_seconds: float
+
+    @property
+    def size(self) -> int:
+        """Return about how many bytes it takes."""
+        return len(self.written) + _BYTES_PER_ENTRY
 
 
 @dataclass(slots=True)
@@ -87,7 +98,7 @@ class QueryCache:
             self.size -= shelf.take_out(key)
             return None
         shelf.entries.move_to_end(key)
-        return entry.reply
+        return _REPLY.validate_json(entry.written)
 
     def corpus_version(self, tenant_id: TenantId) -> int | None:
         """Return the version of the corpus that the tenant's replies were made from."""
@@ -97,8 +108,7 @@ class QueryCache:
     def put(self, key: CacheKey, reply: QueryReply, *, seconds: float) -> None:
         """Keep a reply for so long; what is used least goes first when there is no room."""
         limits = self._limits
-        reply = replace(reply, written=None)  # the next one's differs in its metadata
-        entry = _Entry(reply, size_of(reply), self._now() + seconds)
+        entry = _Entry(_written(reply), self._now() + seconds)
         most = int(limits.total_bytes * limits.share_of_a_tenant)
         shelf = self._shelf(key)
         if entry.size > most or shelf is None:
@@ -151,12 +161,10 @@ class Flight:
     reply: QueryReply | None = None
 
 
-def size_of(reply: QueryReply) -> int:
-    """Return about how many bytes a reply takes."""
-    sources = sum(_bytes(source.chunk.text) + _BYTES_PER_SOURCE for source in reply.sources)
-    quotes = sum(_bytes(quote.quote) + _BYTES_PER_CITATION for quote in reply.citations)
-    return _BYTES_PER_ENTRY + _bytes(reply.answer) + sources + quotes
+def _written(reply: QueryReply) -> bytes:
+    """Return all of a reply but what is not its own: how it was sent, what was read for it."""
+    return orjson.dumps(replace(reply, written=None), default=_plain)
 
 
-def _bytes(text: str) -> int:
-    return len(text) if text.isascii() else 4 * len(text)
+def _plain(value: object) -> str | None:
+    return str(value) if isinstance(value, UUID) else None  # the driver's own kind of UUID
