@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from compliance_copilot.core.errors import SetupError
 from compliance_copilot.core.vocabulary import ModelTier, Reservation, Usage
 
+LOCAL = "local"
+"""Whoever runs in this service costs nothing."""
+
 
 class Cost(NamedTuple):
     """What a call costs. `unpriced`: the book has no price for the model."""
@@ -121,6 +124,8 @@ class PriceBook(BaseModel):
     ) -> Reservation:
         """Return whom a tier asks, and the most that one call of these bounds may cost."""
         answering = self.tiers[tier]
+        if answering.provider == LOCAL:
+            return Reservation(LOCAL, answering.model, self.version)
         cost = self.cost(answering.model, Usage(most_input_tokens, most_output_tokens))
         return Reservation(
             answering.provider, answering.model, self.version, cost.micro_usd, cost.unpriced

@@ -147,8 +147,9 @@ class ComplianceCopilotSaaS:
             ask = self._reception.ask(Operation.QUERY, overrides, call, plan)
             admission = self._rooms.admission
             with AtHand(self._caching, question, call) as hand:
-                ready = await hand.ready(admission.drafted(tenant, ask))
-                permit = await admission.admit(tenant, replace(ask, ready=ready))
+                draft = admission.drafted(tenant, ask)
+                ready = await hand.ready(draft)
+                permit = await admission.admit(tenant, replace(ask, draft=draft, ready=ready))
                 if isinstance(permit, Replay):
                     return permit
                 if permit.settled:

@@ -7,7 +7,7 @@ of any tenant.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, LiteralString, TypeAlias
 
@@ -80,13 +80,14 @@ class Database:
     def __init__(
         self,
         pool: asyncpg.Pool,
+        lending: Lending,
         anchor: Callable[[Sequence[audit.Head]], None] | None = None,
         connect: Callable[[], Awaitable[Any]] | None = None,
     ) -> None:
         self._pool = pool
         self._anchor = anchor
         self._slots = Slots(max(1, pool.get_max_size() // 2))
-        self._lending = Lending(pool)
+        self._lending = lending
         self._connect = connect
 
     async def call(
@@ -182,14 +183,17 @@ class Database:
     @property
     def in_use(self) -> int:
         """Connections at work at this moment."""
-        return int(self._pool.get_size() - self._pool.get_idle_size())
+        return int(self._pool.get_size()) - self._idle
+
+    @property
+    def _idle(self) -> int:
+        return int(self._pool.get_idle_size()) + self._lending.at_hand
 
     def connections(self) -> dict[str, int]:
         """Return how many connections there are, by state, and how many there may be."""
-        idle = self._pool.get_idle_size()
         return {
-            "in_use": self._pool.get_size() - idle,
-            "idle": idle,
+            "in_use": self.in_use,
+            "idle": self._idle,
             "most": self._pool.get_max_size(),
         }
 
@@ -239,12 +243,13 @@ async def open_database(
         raise SetupError(
             f"DATABASE_URL: cannot connect ({_one_line(error)}); check host, name and password."
         ) from error
-    try:
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(_close, pool)
         await _refuse_unsafe(pool)
         own = partial(asyncpg.connect, dsn, server_settings=_SERVER_SETTINGS)
-        yield Database(pool, anchor, own)
-    finally:
-        await _close(pool)
+        lending = Lending(pool)
+        stack.push_async_callback(lending.close)
+        yield Database(pool, lending, anchor, own)
 
 
 async def _close(pool: asyncpg.Pool) -> None:

@@ -1,7 +1,8 @@
 """Connections lent from the pool, and taken back even when their server has fallen silent.
 
 Work that is cut off (its time is over, its caller has left) waits for nothing more: its connection
-is rolled back beside it, and dropped when the server does not confirm that in time.
+is rolled back beside it, and dropped when the server does not confirm that in time. A connection
+that nobody waits for stays at hand for the next one: the pool makes a task to take one back.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ import asyncpg
 Connection: TypeAlias = Any  # asyncpg's pool proxy, untyped in the driver
 
 _CONFIRM_SECONDS = 1.0
+_MOST_AT_HAND = 2
 _BROKEN = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
@@ -23,17 +25,14 @@ class Lending:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
         self._parting: set[asyncio.Task[None]] = set()
+        self._at_hand: list[Connection] = []
         self.waiting = 0
         """How many wait for a connection."""
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """Lend a connection while the block lasts."""
-        self.waiting += 1
-        try:
-            connection = await self._pool.acquire()
-        finally:
-            self.waiting -= 1
+        connection = self._kept() or await self._acquired()
         cut_off = False
         try:
             yield connection
@@ -45,8 +44,33 @@ class Lending:
                 task = asyncio.create_task(self._part(connection), name="parting")
                 self._parting.add(task)
                 task.add_done_callback(self._parting.discard)
+            elif not self.waiting and len(self._at_hand) < _MOST_AT_HAND and _is_open(connection):
+                self._at_hand.append(connection)
             else:
                 await self._pool.release(connection)
+
+    @property
+    def at_hand(self) -> int:
+        """How many connections are with nobody, though not in the pool."""
+        return len(self._at_hand)
+
+    async def close(self) -> None:
+        """Give the pool back what is at hand."""
+        while self._at_hand:
+            await self._pool.release(self._at_hand.pop())
+
+    def _kept(self) -> Connection | None:
+        while self._at_hand:
+            if _is_open(connection := self._at_hand.pop()):
+                return connection
+        return None
+
+    async def _acquired(self) -> Connection:
+        self.waiting += 1
+        try:
+            return await self._pool.acquire()
+        finally:
+            self.waiting -= 1
 
     async def _part(self, connection: Connection) -> None:
         """Take back a connection whose statement was cut off, or drop it."""
@@ -63,6 +87,12 @@ class Lending:
         finally:
             with suppress(asyncpg.InterfaceError):  # it is back in the pool
                 connection.terminate()
+
+
+def _is_open(connection: Connection) -> bool:
+    with suppress(asyncpg.InterfaceError):  # it was lost, and the pool has taken it back itself
+        return not connection.is_closed()
+    return False
 
 
 @asynccontextmanager

@@ -112,6 +112,8 @@ class Ask:
     request_id: UUID | None = None
     continues: bool = False
     """A further attempt of an admitted request (a batch of a job): no rate counts it again."""
+    draft: Draft | None = None
+    """What `drafted` has given for it: the permit that it gets if that still holds."""
     ready: Ready | None = None
     """An answer at hand: it is settled by admission if it holds under what is in force then."""
 
@@ -161,7 +163,7 @@ class Admission:
         snapshot = self._snapshots.get(tenant_id)
         if snapshot is None or tenant_id in self._refused:
             return None
-        permit, fault = self._draft(tenant_id, ask, snapshot, Deadline.after(ask.timeout_seconds))
+        permit, fault = self._drawn(tenant_id, ask, snapshot, Deadline.after(ask.timeout_seconds))
         return None if fault else Draft(permit, snapshot.version)
 
     async def admit(self, tenant_id: TenantId, ask: Ask) -> Permit | Replay:
@@ -207,7 +209,7 @@ class Admission:
     ) -> Permit | Replay:
         snapshot = self._snapshots.get(tenant_id, _Snapshot())
         for _ in range(_MOST_TRIES):
-            permit, fault = self._draft(tenant_id, ask, snapshot, deadline)
+            permit, fault = self._drawn(tenant_id, ask, snapshot, deadline)
             # A refused override is asked about once more: the snapshot may be old.
             version = 0 if fault else snapshot.version
             row = await self._asked(permit, _request(ask, permit, version), ask.ready, version)
@@ -246,9 +248,11 @@ class Admission:
         use = {name: row[name] for name in dict(row) if name != "limits"}
         return {"tenant_id": tenant_id, "limits": asdict(limits), "use": use}
 
-    def _draft(
+    def _drawn(
         self, tenant_id: TenantId, ask: Ask, snapshot: _Snapshot, deadline: Deadline
     ) -> tuple[Permit, InvalidRequest | None]:
+        if ask.draft is not None and ask.draft.config_version == snapshot.version:
+            return ask.draft.permit, None
         fault: InvalidRequest | None = None
         config = snapshot.plain
         if snapshot.version and ask.overrides:
