@@ -37,7 +37,7 @@ READERS = (
     "analysis", "bm25", "candidates", "claims", "hostile", "matching", "numerals", "questions",
     "reading", "sentences", "statements", "stopwords", "suspicion", "terms", "visible",
 )  # fmt: skip
-"""This module and all of this room that it reads by; `tests/architecture/test_readers.py` counts."""
+"""This module and all of the room that it reads by (`tests/architecture/test_readers.py`)."""
 
 
 def _rules() -> bytes:
