@@ -67,6 +67,26 @@ async def test_the_same_upload_again_is_no_work(client: httpx.AsyncClient, acme:
         assert job["files"][0]["version"] == 1
 
 
+async def test_equal_files_are_told_as_a_direct_ingest_tells_them(
+    client: httpx.AsyncClient, acme: Customer
+) -> None:
+    text = b"Backups of the ledger are kept for eleven years."
+    files = {"a.txt": text, "b.txt": text, "c.txt": b"Visitors sign in."}
+    job_id = (await upload(client, acme, files)).json()["job_id"]
+
+    async def told() -> dict[str, str | None]:
+        job = await ended(client, acme, job_id)
+        return {file["name"]: file.get("duplicate_of") for file in job["files"]}
+
+    assert await told() == {"a.txt": None, "b.txt": "a.txt", "c.txt": None}
+    body = {"documents": [{"document_id": "d", "text": text.decode()}]}
+    direct = (await client.post("/ingest", json=body, headers=acme.headers)).json()
+    assert direct["documents"][0]["duplicate_of"] == "a.txt"
+    erased = await client.delete("/documents/a.txt", headers=acme.headers)
+    assert erased.status_code == 202
+    assert await told() == {"b.txt": None, "c.txt": None}, "now it is the first"
+
+
 async def test_an_idempotency_key_makes_one_job(client: httpx.AsyncClient, acme: Customer) -> None:
     first = await upload(client, acme, {"a.md": b"A rule."}, **{"Idempotency-Key": "k"})
     again = await upload(client, acme, {"a.md": b"A rule."}, **{"Idempotency-Key": "k"})

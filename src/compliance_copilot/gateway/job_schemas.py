@@ -16,7 +16,9 @@ class Accepted(BaseModel):
 
 
 class FileBody(BaseModel):
-    """What became of one file. `reason` starts with a code, e.g. `needs_ocr: ...`."""
+    """What became of one file. `reason` starts with a code, e.g. `needs_ocr: ...`;
+    `duplicate_of` names the document that has the same text and was there before.
+    """
 
     name: str
     state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -25,6 +27,7 @@ class FileBody(BaseModel):
     version: int | None = None
     status: Literal["created", "updated", "unchanged"] | None = None
     chunks: int
+    duplicate_of: str | None = None
     size_bytes: int
 
 

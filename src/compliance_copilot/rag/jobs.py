@@ -15,6 +15,7 @@ from uuid import UUID
 from compliance_copilot.core.clock import utc_now
 from compliance_copilot.core.errors import NotFound
 from compliance_copilot.core.vocabulary import TenantId
+from compliance_copilot.rag.sharing import first_with
 from compliance_copilot.storage import queue
 from compliance_copilot.storage.database import Connection, Database, Row
 from compliance_copilot.telemetry.tracing import traceparent
@@ -99,8 +100,11 @@ _JOBS = """
     GROUP BY j.tenant_id, j.id ORDER BY j.id DESC LIMIT $4
 """
 _FILES = """
-    SELECT name, state, reason, document_id, version, status, chunks, size_bytes
-    FROM ingest_files WHERE tenant_id = $1 AND job_id = $2 ORDER BY place
+    SELECT f.name, f.state, f.reason, f.document_id, f.version, f.status, f.chunks, f.size_bytes,
+           v.text_hash
+    FROM ingest_files f LEFT JOIN document_versions v
+      ON v.tenant_id = $1 AND v.document_id = f.document_id AND v.version = f.version
+    WHERE f.tenant_id = $1 AND f.job_id = $2 ORDER BY f.place
 """
 
 
@@ -117,7 +121,7 @@ class NewFile:
 
 @dataclass(frozen=True, slots=True)
 class FileOutcome:
-    """What became of a file. `duplicate_of` is told at once and not kept: erasing moves it."""
+    """What became of a file. `duplicate_of` is not kept, for erasing moves it: it is looked up."""
 
     place: int
     state: str
@@ -276,11 +280,13 @@ class JobStore:
             if row is None:
                 raise NotFound("There is no such job.", kind="job")
             files = await connection.fetch(_FILES, tenant_id, job_id)
+            hashes = [file["text_hash"] for file in files if file["text_hash"]]
+            first = await first_with(connection, tenant_id, hashes)
             queue_id = row["queue_id"]
             ahead = await queue.tickets_ahead(connection, queue_id) if queue_id else None
         job = _job(row)
         progress = replace(job.progress, place_in_line=ahead)
-        return replace(job, progress=progress, files=[_shown(file) for file in files])
+        return replace(job, progress=progress, files=[_shown(file, first) for file in files])
 
     async def list(
         self, tenant_id: TenantId, *, before: UUID | None = None, limit: int = 100
@@ -370,5 +376,7 @@ def _seconds_left(row: Row, done: int, open_files: int) -> float | None:
     return round(elapsed / done * open_files, 1)
 
 
-def _shown(row: Row) -> Mapping[str, Any]:
-    return {name: value for name, value in dict(row).items() if value is not None}
+def _shown(row: Row, first: Mapping[bytes, str]) -> Mapping[str, Any]:
+    told = {name: value for name, value in dict(row).items() if value is not None}
+    twin = first.get(told.pop("text_hash", b""))
+    return told if twin in (None, row["document_id"]) else {**told, "duplicate_of": twin}

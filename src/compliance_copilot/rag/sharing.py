@@ -92,13 +92,20 @@ async def duplicates(
 ) -> dict[str, str]:
     """Return, by id, the document that had the same text before it."""
     hashes = {document.document_id or "": text_hash(document) for document in documents}
-    rows = await connection.fetch(_FIRST, tenant_id, list(hashes.values()))
-    first = {row["text_hash"]: row["document_id"] for row in rows}
+    first = await first_with(connection, tenant_id, list(hashes.values()))
     return {
         document_id: first[key]
         for document_id, key in hashes.items()
         if first.get(key, document_id) != document_id
     }
+
+
+async def first_with(
+    connection: Connection, tenant_id: TenantId, hashes: Sequence[bytes]
+) -> dict[bytes, str]:
+    """Return, by `text_hash`, the first of the documents that have a text now."""
+    rows = await connection.fetch(_FIRST, tenant_id, list(hashes))
+    return {row["text_hash"]: row["document_id"] for row in rows}
 
 
 def _work(rows: Sequence[Row]) -> Work:
