@@ -50,9 +50,12 @@ async def ended(client: httpx.AsyncClient, customer: Customer, job_id: str) -> d
 
 
 async def upload(
-    client: httpx.AsyncClient, customer: Customer, files: dict[str, bytes], **headers: str
+    client: httpx.AsyncClient,
+    customer: Customer,
+    files: dict[str, bytes],
+    fields: dict[str, str] | None = None,
+    **headers: str,
 ) -> httpx.Response:
     parts = [("files", (name, content)) for name, content in files.items()]
-    return await client.post(
-        "/ingest/files", files=parts, headers={**customer.headers, **headers}, timeout=60
-    )
+    headers = {**customer.headers, **headers}
+    return await client.post("/ingest/files", files=parts, data=fields, headers=headers, timeout=60)

@@ -87,6 +87,41 @@ async def test_equal_files_are_told_as_a_direct_ingest_tells_them(
     assert await told() == {"b.txt": None, "c.txt": None}, "now it is the first"
 
 
+async def test_files_are_in_force_from_the_instant_that_the_form_names(
+    client: httpx.AsyncClient, acme: Customer
+) -> None:
+    archive = making.zipped({"in/notes.md": "# Notes\n\nVisitors sign in at the gate."})
+    later = {"effective_from": "2045-01-01T00:00:00Z"}
+    for files, fields in (({"all.zip": archive}, later), ({"now.txt": b"Visitors pay."}, None)):
+        job_id = (await upload(client, acme, files, fields)).json()["job_id"]
+        assert (await ended(client, acme, job_id))["state"] == "succeeded"
+
+    async def found(**as_of: str) -> set[str]:
+        body = {"query": "What do visitors do?", **as_of}
+        reply = await client.post("/search", json=body, headers=acme.headers)
+        return {result["document_id"] for result in reply.json()["results"]}
+
+    assert await found() == {"now.txt"}
+    assert await found(as_of="2045-01-02T00:00:00Z") == {"now.txt", "all.zip:in:notes.md"}
+
+
+async def test_a_field_of_the_form_is_checked_and_part_of_what_a_key_repeats(
+    client: httpx.AsyncClient, acme: Customer
+) -> None:
+    async def sent(value: str | None) -> tuple[int, str | None]:
+        fields = None if value is None else {"effective_from": value}
+        files = {"a.md": b"A rule."}
+        reply = await upload(client, acme, files, fields, **{"Idempotency-Key": "k"})
+        return reply.status_code, reply.json().get("field")
+
+    for wrong in ("", "soon", "2026-11-23", "2026-11-23T10:00:00", "0001-01-01T00:00:00Z"):
+        assert await sent(wrong) == (422, "effective_from"), wrong
+    assert (await sent("2045-01-01T00:00:00Z"))[0] == 202
+    assert (await sent("2045-01-01T00:00:00Z"))[0] == 202
+    assert (await sent(None))[0] == 422, "another request under the same key"
+    assert (await upload(client, acme, {"a.md": b"A rule."}, {"other": "x"})).status_code == 422
+
+
 async def test_an_idempotency_key_makes_one_job(client: httpx.AsyncClient, acme: Customer) -> None:
     first = await upload(client, acme, {"a.md": b"A rule."}, **{"Idempotency-Key": "k"})
     again = await upload(client, acme, {"a.md": b"A rule."}, **{"Idempotency-Key": "k"})

@@ -116,7 +116,14 @@ def with_files(told: dict[str, Any]) -> dict[str, Any]:
     schema = {
         "type": "object",
         "required": ["files"],
-        "properties": {"files": {"type": "array", "items": file, "minItems": 1}},
+        "properties": {
+            "files": {"type": "array", "items": file, "minItems": 1},
+            "effective_from": {
+                "type": "string",
+                "format": "date-time",
+                "description": "From when they are in force; without it at once.",
+            },
+        },
     }
     told["openapi_extra"]["requestBody"] = {
         "required": True,

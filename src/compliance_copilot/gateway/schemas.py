@@ -237,6 +237,12 @@ class IngestRequest(Body):
     ]
 
 
+class UploadFields(Body):
+    """What a form tells beside its files; it holds for all of them."""
+
+    effective_from: Instant | None = None
+
+
 class FeedbackBody(Body):
     """What a reader thinks of an answer."""
 

@@ -7,6 +7,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,8 +17,9 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from compliance_copilot.core.errors import InvalidRequest, UnsupportedMedia
-from compliance_copilot.gateway.bodies import too_large
+from compliance_copilot.gateway.bodies import checked, too_large
 from compliance_copilot.gateway.problems import MalformedRequest, RequestTimeout
+from compliance_copilot.gateway.schemas import UploadFields
 from compliance_copilot.rag.jobs import NewFile
 
 LARGEST_UPLOAD_BYTES = 100 * 2**20
@@ -28,8 +30,16 @@ _MOST_FIELDS = 10
 _LONGEST_NAME = 1_000
 
 
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """The files of a request, and what its form tells of them."""
+
+    files: list[NewFile]
+    fields: UploadFields
+
+
 @asynccontextmanager
-async def uploaded(request: Request) -> AsyncIterator[list[NewFile]]:
+async def uploaded(request: Request) -> AsyncIterator[Upload]:
     """Give the files of a multipart request while the block lasts.
 
     Raises UnsupportedMedia, PayloadTooLarge, MalformedRequest, InvalidRequest, RequestTimeout.
@@ -41,13 +51,13 @@ async def uploaded(request: Request) -> AsyncIterator[list[NewFile]]:
     if kind != "multipart/form-data":
         raise UnsupportedMedia("The body has to be multipart/form-data with the field `files`.")
     with TemporaryDirectory(prefix="upload-") as folder:
-        async with _parsed(request) as parts:
+        async with _parsed(request) as (parts, fields):
             files = await asyncio.to_thread(_saved, parts, Path(folder))
-        yield files
+        yield Upload(files, fields)
 
 
 @asynccontextmanager
-async def _parsed(request: Request) -> AsyncIterator[list[UploadFile]]:
+async def _parsed(request: Request) -> AsyncIterator[tuple[list[UploadFile], UploadFields]]:
     parser = MultiPartParser(
         request.headers,
         _bounded(request),
@@ -58,10 +68,10 @@ async def _parsed(request: Request) -> AsyncIterator[list[UploadFile]]:
     try:
         async with asyncio.timeout(_UPLOAD_SECONDS):
             form = await parser.parse()
-        parts = _parts(form)
+        parts, fields = _parts(form)
         if len(parts) < len(begun):
             raise MalformedRequest("The form ends before its last file does.", field="body")
-        yield parts
+        yield parts, checked(UploadFields, fields)
     except (MultiPartException, KeyError, TimeoutError) as error:
         raise _told(error) from None
     finally:
@@ -86,14 +96,22 @@ async def _bounded(request: Request) -> AsyncGenerator[bytes, None]:
         yield piece
 
 
-def _parts(form: FormData) -> list[UploadFile]:
+def _parts(form: FormData) -> tuple[list[UploadFile], dict[str, str]]:
+    files: list[UploadFile] = []
+    fields: dict[str, str] = {}
     for name, value in form.multi_items():
-        if name != FIELD or not isinstance(value, UploadFile):
-            raise InvalidRequest(f"Only files in the field `{FIELD}` are taken.", field=FIELD)
-    files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+        if isinstance(value, UploadFile) and name == FIELD:
+            files.append(value)
+        elif isinstance(value, str) and name in UploadFields.model_fields and name not in fields:
+            fields[name] = value
+        else:
+            raise InvalidRequest(
+                f"Only files in the field `{FIELD}` are taken, and one text `effective_from`.",
+                field=FIELD,
+            )
     if not files:
         raise InvalidRequest(f"There is no file in the field `{FIELD}`.", field=FIELD)
-    return files
+    return files, fields
 
 
 def _saved(parts: list[UploadFile], folder: Path) -> list[NewFile]:

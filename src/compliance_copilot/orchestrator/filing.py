@@ -77,11 +77,17 @@ class Filing:
     extractor: Extractor
 
     async def accept(
-        self, tenant_id: TenantId, files: Sequence[NewFile], *, call: Call = NOBODY
+        self,
+        tenant_id: TenantId,
+        files: Sequence[NewFile],
+        *,
+        effective_from: datetime | None = None,
+        call: Call = NOBODY,
     ) -> UUID | Replay:
         """Keep files as a job that begins as soon as it is its turn; return the job's id.
 
-        ZIP files are unpacked first. Raises InvalidRequest, LimitReached, StoreUnavailable.
+        `effective_from`: when their documents come into force, without it as they are stored. ZIP
+        files are unpacked first. Raises InvalidRequest, LimitReached, StoreUnavailable.
         """
         async with self.reception.entered(tenant_id, Operation.INGEST):
             ask = self.reception.ask(Operation.INGEST, None, call, self.embedding.for_texts([]))
@@ -91,7 +97,9 @@ class Filing:
             async with self.reception.metered(permit) as meter:
                 with TemporaryDirectory(prefix="unpacked-") as folder:
                     unpacked = await self.unpacked(files, Path(folder))
-                    await self.jobs.create(tenant_id, permit.request_id, unpacked)
+                    await self.jobs.create(
+                        tenant_id, permit.request_id, unpacked, effective_from=effective_from
+                    )
                 reply = {"job_id": str(permit.request_id)}
                 await meter.settle(self.embedding.settlement("ok", meter), reply=reply)
                 return permit.request_id
@@ -156,7 +164,9 @@ class Filing:
             for file in files:
                 path = Path(folder) / str(file.place)
                 if await self.jobs.write_bytes(ticket, file.place, path):
-                    sources.append(FileSource(file.place, file.name, path, file.sha256))
+                    sources.append(
+                        FileSource(file.place, file.name, path, file.sha256, file.effective_from)
+                    )
             outcomes = await self.take_in(
                 ticket.tenant_id, sources, call=Call(request_id=ticket.job_id), continues=True
             )

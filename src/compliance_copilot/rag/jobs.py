@@ -30,6 +30,7 @@ _WAITING = """
     SELECT count(DISTINCT queue_id) FROM ingest_files
     WHERE tenant_id = $1 AND state IN ('queued', 'running')
 """
+_INSERT_JOB = "INSERT INTO ingest_jobs (tenant_id, id, effective_from) VALUES ($1, $2, $3)"
 _INSERT_FILES = """
     INSERT INTO ingest_files (tenant_id, job_id, place, queue_id, name, size_bytes, sha256, state,
                               reason, finished_at)
@@ -52,7 +53,8 @@ _BEGIN = """
     UPDATE ingest_files f SET state = 'running', tries = f.tries + 1
     FROM taken t WHERE f.tenant_id = $1 AND f.job_id = $2 AND f.place = t.place
       AND f.state IN ('queued', 'running')
-    RETURNING f.place, f.name, f.size_bytes, f.sha256, f.tries
+    RETURNING f.place, f.name, f.size_bytes, f.sha256, f.tries, (
+        SELECT j.effective_from FROM ingest_jobs j WHERE j.tenant_id = $1 AND j.id = $2)
 """
 _PUT_BACK = """
     UPDATE ingest_files SET state = 'queued', tries = tries - 1
@@ -141,6 +143,7 @@ class WaitingFile:
     name: str
     size_bytes: int
     sha256: bytes
+    effective_from: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,12 +184,17 @@ class JobStore:
         """Handle the tickets of all tenants until `stopping` is set."""
         await queue.work_off(self._database, handle, at_once=at_once, stopping=stopping)
 
-    async def create(self, tenant_id: TenantId, job_id: UUID, files: Sequence[NewFile]) -> None:
+    async def create(
+        self,
+        tenant_id: TenantId,
+        job_id: UUID,
+        files: Sequence[NewFile],
+        *,
+        effective_from: datetime | None,
+    ) -> None:
         """Keep the files with their bytes and put them into the line, all or nothing."""
         async with self._database.transaction(tenant_id) as connection:
-            await connection.execute(
-                "INSERT INTO ingest_jobs (tenant_id, id) VALUES ($1, $2)", tenant_id, job_id
-            )
+            await connection.execute(_INSERT_JOB, tenant_id, job_id, effective_from)
             batches = list(_batches(files))
             ids = await self._enqueue(connection, tenant_id, job_id, len(batches))
             queue_ids = {
@@ -298,7 +306,9 @@ class JobStore:
 
 
 def _waiting(row: Row) -> WaitingFile:
-    return WaitingFile(row["place"], row["name"], row["size_bytes"], row["sha256"])
+    return WaitingFile(
+        row["place"], row["name"], row["size_bytes"], row["sha256"], row["effective_from"]
+    )
 
 
 def _batches(files: Sequence[NewFile]) -> Iterator[list[int]]:

@@ -18,8 +18,8 @@ from compliance_copilot.gateway.job_schemas import Accepted, JobBody, JobList
 from compliance_copilot.gateway.reply_schemas import Skipped
 from compliance_copilot.gateway.replying import Cursor, Limit, id_of, json_reply, page
 from compliance_copilot.gateway.state import service_of
-from compliance_copilot.gateway.uploads import uploaded
-from compliance_copilot.rag.jobs import Job, NewFile
+from compliance_copilot.gateway.uploads import Upload, uploaded
+from compliance_copilot.rag.jobs import Job
 
 router = APIRouter(tags=["documents"])
 JobId = Annotated[str, Path(description="As `POST /ingest/files` gave it.")]
@@ -41,9 +41,14 @@ JobId = Annotated[str, Path(description="As `POST /ingest/files` gave it.")]
 async def ingest_files(request: Request, caller: UploadCaller) -> Response:
     """Take files in as a job; `GET /jobs/{job_id}` tells what becomes of each."""
     with working(request, caller, Operation.INGEST, None) as service:
-        async with uploaded(request) as files:
-            call = call_of(request, caller, claim_with(request, _digest(request, files)))
-            job_id = await service.filing.accept(caller.tenant_id, files, call=call)
+        async with uploaded(request) as upload:
+            call = call_of(request, caller, claim_with(request, _digest(request, upload)))
+            job_id = await service.filing.accept(
+                caller.tenant_id,
+                upload.files,
+                effective_from=upload.fields.effective_from,
+                call=call,
+            )
     if isinstance(job_id, Replay):
         return replayed(job_id, status=202)
     return json_reply({"job_id": job_id}, status=202)
@@ -105,7 +110,11 @@ def _body(job: Job) -> dict[str, Any]:
     }
 
 
-def _digest(request: Request, files: list[NewFile]) -> bytes:
-    """Return what two equal uploads share: the names and contents of their files, in order."""
-    given = [request.scope["path"], [(file.name, file.sha256.hex()) for file in files]]
+def _digest(request: Request, upload: Upload) -> bytes:
+    """Return what two equal uploads share: the names and contents of their files, in order, and
+    the fields that are given.
+    """
+    files = [(file.name, file.sha256.hex()) for file in upload.files]
+    fields = upload.fields.model_dump(exclude_none=True)
+    given = [request.scope["path"], files, *([fields] if fields else [])]
     return sha256(orjson.dumps(given)).digest()
