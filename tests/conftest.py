@@ -1,5 +1,6 @@
 """One PostgreSQL for the session, a migrated template database, a clone of it for each test."""
 
+import gc
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
@@ -21,6 +22,7 @@ from compliance_copilot.storage.embedded import open_embedded
 from compliance_copilot.storage.migrations.routines import SEARCH_PATH
 from compliance_copilot.tenancy.tenants import NewTenant
 from compliance_copilot.wiring import open_service
+from tests.places import quick_place
 from tests.standins.running import RunningProvider, running_provider
 
 ROLE = "copilot_test"
@@ -28,6 +30,12 @@ PASSWORD = "only-for-tests"
 ADMIN_KEY = "an-admin-key-for-tests-of-40-characters!"
 TEMPLATE = f"copilot_template_{uuid4().hex[:8]}"
 FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is imported by now out of garbage collections: they take a quarter of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,9 @@ async def server() -> AsyncIterator[Server]:
     async with AsyncExitStack() as stack:
         owner = read_variable("TEST_DATABASE_URL")
         if owner is None:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cc-test-"))
+            folder = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="cc-test-", dir=quick_place())
+            )
             embedded = await stack.enter_async_context(open_embedded(Path(folder), options=FAST))
             owner = embedded.dsn(embedded.superuser, "postgres")
         server = Server(owner)

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ import pytest_asyncio
 from compliance_copilot.cli import main
 from compliance_copilot.settings import VARIABLES
 from compliance_copilot.storage.embedded import open_embedded
+from tests.places import quick_place
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "configs" / "example.json"
@@ -99,19 +101,21 @@ class CommandLine:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def cli(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[CommandLine]:
+async def cli() -> AsyncIterator[CommandLine]:
     """A migrated deployment without tenants; its server is held, so that commands are quick."""
-    data_dir = tmp_path_factory.mktemp("cli") / "data"
-    line = CommandLine(data_dir, {"LOAD_EXAMPLES": "false", "API_PORT": str(free_port())})
-    async with open_embedded(data_dir):
-        assert line.process("migrate").status == 0
-        yield line
+    with tempfile.TemporaryDirectory(prefix="cc-test-", dir=quick_place()) as folder:
+        data_dir = Path(folder) / "data"
+        line = CommandLine(data_dir, {"LOAD_EXAMPLES": "false", "API_PORT": str(free_port())})
+        async with open_embedded(data_dir):
+            assert line.process("migrate").status == 0
+            yield line
 
 
 @pytest.fixture
-def new_cli(tmp_path: Path) -> CommandLine:
+def new_cli() -> Iterator[CommandLine]:
     """A machine on which nothing was started yet."""
-    return CommandLine(tmp_path / "data", {"API_PORT": str(free_port())})
+    with tempfile.TemporaryDirectory(prefix="cc-test-", dir=quick_place()) as folder:
+        yield CommandLine(Path(folder) / "data", {"API_PORT": str(free_port())})
 
 
 def free_port() -> int:

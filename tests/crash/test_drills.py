@@ -1,11 +1,13 @@
 """The drills of `benchmarks/` in their short form: real processes, really killed."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 
 from compliance_copilot.settings import PROJECT_ROOT
+from tests.places import quick_place
 
 # The others of `benchmarks/` are run by hand: together they would take longer than all other tests.
 DRILLS = {
@@ -39,6 +41,13 @@ DRILLS = {
 def test_drill(drill: str) -> None:
     name, *arguments = drill.split()
     command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
-    done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=400)
+    done = subprocess.run(
+        command,
+        cwd=PROJECT_ROOT,
+        env={**os.environ, "TMPDIR": quick_place()},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "all hold" in done.stdout

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import pytest
 
 from compliance_copilot.settings import VARIABLES
 from tests.cli.conftest import ADMIN_KEY, LONGEST_SECONDS, ROOT, free_port
+from tests.places import quick_place
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
 BLOCK = re.compile(
@@ -71,8 +73,14 @@ class Running:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    folder, port = tmp_path_factory.mktemp("snippets"), free_port()
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="cc-test-", dir=quick_place()) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def running(folder: Path) -> Iterator[Running]:
+    port = free_port()
     (folder / ".curlrc").write_text("fail-with-body\nsilent\nshow-error\n", "utf-8")
     environment = {
         **os.environ,
