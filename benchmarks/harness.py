@@ -7,13 +7,14 @@ import asyncio
 import os
 import random
 import secrets
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ class Base:
 async def open_base(kept: Path | None = None) -> AsyncIterator[Base]:
     """Run a migrated PostgreSQL while the context lasts: a fresh one, or the one of `kept`."""
     fresh = tempfile.TemporaryDirectory(prefix="cc-drill-")
-    with nullcontext(str(kept)) if kept else fresh as folder:
+    with _ended_by_sigterm(), nullcontext(str(kept)) if kept else fresh as folder:
         async with AsyncExitStack() as stack:
             server = await stack.enter_async_context(open_embedded(Path(folder)))
             await migrations.ensure_database(server.dsn(server.superuser, "postgres"), DATABASE)
@@ -101,6 +102,18 @@ async def open_base(kept: Path | None = None) -> AsyncIterator[Base]:
             await migrations.migrate(base.owner, role=ROLE, password=server.password)
             yield base
             await base.stack.aclose()
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM cancel this task, as Ctrl-C does: its servers are ended before it is."""
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
 
 
 def free_port() -> int:
@@ -194,8 +207,8 @@ async def open_service(
 ) -> AsyncIterator[Service]:
     """Run the service while the context lasts."""
     service = Service(base, workers, environment)
-    await service.start()
     try:
+        await service.start()
         yield service
     finally:
         if service.process is not None and service.process.poll() is None:
