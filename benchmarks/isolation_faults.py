@@ -79,6 +79,11 @@ FAULTS = (
         "DROP POLICY tenant_only ON term_statistics; CREATE POLICY tenant_only ON"
         " term_statistics USING (true);",
     ),
+    schema(
+        "blocks of document frequencies shared by all tenants",
+        "DROP POLICY tenant_only ON term_blocks; CREATE POLICY tenant_only ON term_blocks"
+        " USING (true);",
+    ),
     Fault(
         "serving role with BYPASSRLS", GRANTS, "CREATE ROLE {quoted} LOGIN",
         "CREATE ROLE {quoted} BYPASSRLS LOGIN",
