@@ -1,5 +1,7 @@
 """Types, views and functions are made anew when their text changed, and only then."""
 
+import re
+
 import asyncpg
 import pytest
 
@@ -39,3 +41,18 @@ async def test_a_schema_newer_than_the_code_is_refused(
     await owner.execute("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(SetupError, match="newer than this code"):
         await migrations.migrate(server.owner_dsn(database_name), role=ROLE, password=PASSWORD)
+
+
+async def test_what_runs_over_all_tenants_asks_for_the_time_once_and_not_for_each_row(
+    owner: asyncpg.Connection,
+) -> None:
+    """A call that is made anew for each row is no condition of an index."""
+    background = ["end_leases", "forget_replies", "work_waiting", "requests_before"]
+    background += ["claim_vectors", "tenants_with_due_vectors"]
+    sources = await owner.fetch(
+        "SELECT proname, prosrc FROM pg_proc WHERE proname = ANY ($1)", background
+    )
+    assert sorted(row["proname"] for row in sources) == sorted(background)
+    anew = re.compile(r"[<>]=?\s*clock_timestamp")
+    assert [row["proname"] for row in sources if anew.search(row["prosrc"])] == []
+    assert anew.search("WHERE o.due_at <= clock_timestamp()")

@@ -87,15 +87,17 @@ RETURNS TABLE (chunk_id uuid, due_at timestamptz, namespace text, dense halfvec,
                effective_from timestamptz, effective_until timestamptz, document_id text,
                version_from timestamptz, created_at timestamptz, metadata jsonb)
 LANGUAGE plpgsql AS $$
+DECLARE
+    v_now timestamptz := clock_timestamp();  -- a variable: see end_leases
 BEGIN
     PERFORM set_config('app.tenant_id', p_tenant, true);
     RETURN QUERY
     WITH due AS (
         SELECT o.chunk_id FROM vector_outbox o
-        WHERE o.tenant_id = p_tenant AND o.due_at <= clock_timestamp()
+        WHERE o.tenant_id = p_tenant AND o.due_at <= v_now
         ORDER BY o.chunk_id LIMIT p_limit FOR UPDATE SKIP LOCKED
     ), claimed AS (
-        UPDATE vector_outbox o SET due_at = clock_timestamp() + interval '1 minute'
+        UPDATE vector_outbox o SET due_at = v_now + interval '1 minute'
         FROM due d WHERE o.tenant_id = p_tenant AND o.chunk_id = d.chunk_id
         RETURNING o.chunk_id, o.due_at
     )
@@ -146,11 +148,12 @@ CREATE FUNCTION tenants_with_due_vectors()
 RETURNS TABLE (tenant_id text) LANGUAGE plpgsql AS $$
 DECLARE
     v_tenant text;
+    v_now timestamptz := clock_timestamp();
 BEGIN
     FOR v_tenant IN SELECT d.id FROM tenant_directory d ORDER BY d.id LOOP
         PERFORM set_config('app.tenant_id', v_tenant, true);
         IF EXISTS (SELECT FROM vector_outbox o
-                   WHERE o.tenant_id = v_tenant AND o.due_at <= clock_timestamp()) THEN
+                   WHERE o.tenant_id = v_tenant AND o.due_at <= v_now) THEN
             tenant_id := v_tenant;
             RETURN NEXT;
         END IF;

@@ -154,7 +154,7 @@ LANGUAGE sql STABLE AS $$
     SELECT count(*) FROM usage_events e
     WHERE e.tenant_id = p_tenant AND e.state = 'reserved' AND e.started_at <= p_at
       AND (p_what = 'tenant' OR e.operation <> 'ingest')
-      AND e.lease_expires_at > clock_timestamp()
+      AND e.lease_expires_at > (SELECT clock_timestamp())  -- asked once: see end_leases
 $$;
 
 -- How many days documents are kept after their last change; NULL: until somebody erases them.
@@ -170,21 +170,22 @@ CREATE FUNCTION work_waiting()
 RETURNS TABLE (tenant_id text, erasure_id uuid, document_id text) LANGUAGE plpgsql AS $$
 DECLARE
     v_tenant text;
+    v_days integer;
+    v_now timestamptz := clock_timestamp();  -- a variable: see end_leases
 BEGIN
     FOR v_tenant IN SELECT d.id FROM tenant_directory d LOOP
         PERFORM set_config('app.tenant_id', v_tenant, true);
         RETURN QUERY
         SELECT c.tenant_id, NULL::uuid, NULL::text FROM corpora c
-        WHERE c.tenant_id = v_tenant AND c.next_change_at <= clock_timestamp()
+        WHERE c.tenant_id = v_tenant AND c.next_change_at <= v_now
         UNION ALL
         SELECT e.tenant_id, e.id, NULL FROM erasures e
         WHERE e.tenant_id = v_tenant AND e.state <> 'finished';
-        CONTINUE WHEN document_retention_days(v_tenant) IS NULL
-                      OR legal_hold(v_tenant) IS NOT NULL;
+        v_days := document_retention_days(v_tenant);
+        CONTINUE WHEN v_days IS NULL OR legal_hold(v_tenant) IS NOT NULL;
         RETURN QUERY
         SELECT d.tenant_id, NULL::uuid, d.document_id FROM documents d
-        WHERE d.tenant_id = v_tenant AND d.updated_at
-              < clock_timestamp() - make_interval(days => document_retention_days(v_tenant))
+        WHERE d.tenant_id = v_tenant AND d.updated_at < v_now - make_interval(days => v_days)
         ORDER BY d.updated_at, d.document_id LIMIT 100;
     END LOOP;
     PERFORM set_config('app.tenant_id', '', true);
