@@ -7,9 +7,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from compliance_copilot.storage import migrations
-from compliance_copilot.storage.migrations import read_sql
-from tests.conftest import PASSWORD, ROLE, Server
+from compliance_copilot.storage.migrations import read_sql, routines
 
 COUNT = """
     SELECT store_windows(counted(w, $2, w.second, 1)) FROM turned(coalesce(
@@ -91,28 +89,35 @@ async def test_a_clock_that_was_set_back_forgets_nobody(alpha: asyncpg.Connectio
         assert state["admitted"] == 0
 
 
-async def test_windows_of_an_older_schema_count_on(
-    server: Server, database_name: str, alpha: asyncpg.Connection
-) -> None:
+async def test_windows_of_an_older_schema_count_on(alpha: asyncpg.Connection) -> None:
     await alpha.execute("DROP TABLE admission_windows CASCADE")
     older = re.search(
         r"CREATE TABLE admission_windows \(.*?;", read_sql("0001_tables.sql"), re.DOTALL
     )
     assert older is not None
     await alpha.execute(older.group())
-    await alpha.execute("UPDATE alembic_version SET version_num = '0012'")
-    await alpha.execute(
-        "INSERT INTO admission_windows SELECT 'alpha', n.width,"
-        " to_timestamp(floor(extract(epoch FROM now()) / n.width) * n.width - n.ago), n.admitted"
-        " FROM (VALUES (1, 10, 2), (1, 3, 1), (1, 90, 7), (60, 120, 3), (60, 3000, 4),"
-        " (60, 7000, 5)) n (width, ago, admitted)"
-    )
-    await migrations.migrate(server.owner_dsn(database_name), role=ROLE, password=PASSWORD)
-    now = await alpha.fetchval("SELECT now()")
-    minute = await alpha.fetchrow(STATE, 1, 60, 3, now)
-    hour = await alpha.fetchrow(STATE, 60, 3600, 7, now)
-    assert (minute["admitted"], hour["admitted"]) == (3, 7), "and none of those that have left"
-    assert 40 <= minute["retry_after"] <= 51
-    assert 540 <= hour["retry_after"] <= 661
-    await alpha.execute(COUNT, now, "query")
-    assert (await alpha.fetchrow(STATE, 1, 60, None, now))["admitted"] == 4
+    minute, hour = Model(1, 60), Model(60, 3600)
+    now = datetime.now(UTC)
+    for model, ago_seconds in (
+        (minute, (2, 2, 5, 40, 90)),
+        (hour, (120, 120, 1_000, 3_000, 7_000)),
+    ):
+        for seconds in ago_seconds:
+            model.count(now - timedelta(seconds=seconds))
+        for start in set(model.starts):
+            await alpha.execute(
+                "INSERT INTO admission_windows VALUES ('alpha', $1, to_timestamp($2::float8), $3)",
+                model.width,
+                start,
+                model.starts.count(start),
+            )
+    await alpha.execute(read_sql("0013_window_rings.sql"))
+    await routines.install(alpha)
+    at = await alpha.fetchval("SELECT to_timestamp(second) FROM admission_windows")
+    for model in (minute, hour):
+        held = model.held(at)
+        state = await alpha.fetchrow(STATE, model.width, model.window, 1, at)
+        assert state["admitted"] == len(held)
+        assert state["retry_after"] == pytest.approx(held[-1], abs=0.01)
+    await alpha.execute(COUNT, at, "query")
+    assert (await alpha.fetchrow(STATE, 60, 3600, None, at))["admitted"] == len(hour.held(at)) + 1

@@ -38,9 +38,10 @@ CREATE FUNCTION turned(INOUT w admission_windows, p_at timestamptz)
 LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
     v_second bigint := floor(date_part('epoch', p_at));
-    v_minute bigint := v_second / 60;
-    v_slot bigint;
+    v_minute bigint;
+    v_slot integer;
 BEGIN
+    IF v_second <= w.second THEN RETURN; END IF;
     IF v_second > w.second + 60 THEN
         w.second := v_second; w.in_minute := 0; w.seconds := array_fill(0, '{61}');
     END IF;
@@ -50,8 +51,11 @@ BEGIN
         w.in_minute := w.in_minute - w.seconds[v_slot];
         w.seconds[v_slot] := 0;
     END LOOP;
+    v_minute := v_second / 60;
+    IF v_minute <= w.minute THEN RETURN; END IF;
     IF v_minute > w.minute + 60 THEN
         w.minute := v_minute; w.in_hour := 0; w.minutes := array_fill(0, '{61}');
+        w.oldest := v_minute;
     END IF;
     WHILE w.minute < v_minute LOOP
         w.minute := w.minute + 1;
@@ -199,16 +203,11 @@ CREATE TYPE admission_sight AS (
     key_id uuid, scopes text[], key_used_at timestamptz);
 
 CREATE FUNCTION check_caller(r admission_request, v admission_sight)
-RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
-BEGIN
-    IF r.key_hash IS NOT NULL THEN
-        IF v.key_id IS NULL THEN RETURN 'unauthenticated'; END IF;
-        IF NOT r.scope = ANY (v.scopes) THEN RETURN 'forbidden'; END IF;
-    END IF;
-    IF v.status IS NULL OR v.status = 'deleted' THEN RETURN 'unknown_tenant'; END IF;
-    IF v.status <> 'active' THEN RETURN 'suspended'; END IF;
-    RETURN NULL;
-END
+RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN r.key_hash IS NOT NULL AND v.key_id IS NULL THEN 'unauthenticated'
+                WHEN r.key_hash IS NOT NULL AND NOT r.scope = ANY (v.scopes) THEN 'forbidden'
+                WHEN v.status IS NULL OR v.status = 'deleted' THEN 'unknown_tenant'
+                WHEN v.status <> 'active' THEN 'suspended' END
 $$;
 
 -- An Idempotency-Key names one request for ever. A run that ended without a reply (its process
@@ -335,29 +334,30 @@ SELECT e.tenant_id, e.request_id, e.attempt, e.state, e.started_at,
        e.input_tokens, e.output_tokens, e.cost_micro_usd, m.unpriced, m.estimated, m.cache_hits
 FROM usage_events e, LATERAL measures(e) m;
 
--- Adds a closed row to its hour, or takes it out again (p_sign -1).
+-- Adds a closed row to its hour, or takes it out again (p_sign -1). The hour's row is there but for
+-- its first time, so it is looked for before it is made.
 CREATE FUNCTION count_in_hour(e usage_events, p_sign integer)
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO usage_hours AS h
-    SELECT e.tenant_id, date_trunc('hour', e.started_at, 'UTC'), p_sign * m.queries,
-           p_sign * m.answered_queries, p_sign * m.answered_latency_us, p_sign * m.requests,
-           p_sign * m.successful_requests, p_sign * e.input_tokens, p_sign * e.output_tokens,
-           p_sign * e.cost_micro_usd, p_sign * m.unpriced, p_sign * m.estimated,
-           p_sign * m.cache_hits
-    FROM measures(e) m
-    ON CONFLICT (tenant_id, hour) DO UPDATE SET
-        queries = h.queries + excluded.queries,
-        answered_queries = h.answered_queries + excluded.answered_queries,
-        answered_latency_us = h.answered_latency_us + excluded.answered_latency_us,
-        requests = h.requests + excluded.requests,
-        successful_requests = h.successful_requests + excluded.successful_requests,
-        input_tokens = h.input_tokens + excluded.input_tokens,
-        output_tokens = h.output_tokens + excluded.output_tokens,
-        cost_micro_usd = h.cost_micro_usd + excluded.cost_micro_usd,
-        unpriced = h.unpriced + excluded.unpriced,
-        estimated = h.estimated + excluded.estimated,
-        cache_hits = h.cache_hits + excluded.cache_hits;
+    LOOP
+        UPDATE usage_hours h SET
+            queries = h.queries + p_sign * m.queries,
+            answered_queries = h.answered_queries + p_sign * m.answered_queries,
+            answered_latency_us = h.answered_latency_us + p_sign * m.answered_latency_us,
+            requests = h.requests + p_sign * m.requests,
+            successful_requests = h.successful_requests + p_sign * m.successful_requests,
+            input_tokens = h.input_tokens + p_sign * e.input_tokens,
+            output_tokens = h.output_tokens + p_sign * e.output_tokens,
+            cost_micro_usd = h.cost_micro_usd + p_sign * e.cost_micro_usd,
+            unpriced = h.unpriced + p_sign * m.unpriced,
+            estimated = h.estimated + p_sign * m.estimated,
+            cache_hits = h.cache_hits + p_sign * m.cache_hits
+        FROM measures(e) m
+        WHERE h.tenant_id = e.tenant_id AND h.hour = date_trunc('hour', e.started_at, 'UTC');
+        EXIT WHEN FOUND;
+        INSERT INTO usage_hours (tenant_id, hour)
+        VALUES (e.tenant_id, date_trunc('hour', e.started_at, 'UTC')) ON CONFLICT DO NOTHING;
+    END LOOP;
 END
 $$;
 
