@@ -3,11 +3,12 @@
 Wraps the index it stands before: what is not mapped at the corpus version that admission saw is
 asked there, and brought here in the background, by one worker for all of them. Never stale, because
 the version is part of the question; an earlier instant (`as_of`) is asked behind, too. What is
-mapped is then read (`hot_reading.py`), and the readings are kept in the same file.
+mapped is then read (`hot_reading.py`, `hot_reader.py`), and the readings are kept in the same file.
 """
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Sequence
 from contextvars import Context
@@ -18,6 +19,7 @@ from compliance_copilot.adapters.corpus_files import Arrays, CorpusFiles
 from compliance_copilot.adapters.hot_corpus import HotCorpus
 from compliance_copilot.adapters.hot_mapped import Mapped
 from compliance_copilot.adapters.hot_pack import pack
+from compliance_copilot.adapters.hot_reader import HotReader
 from compliance_copilot.adapters.hot_reading import (
     MOST_ROWS,
     Known,
@@ -42,6 +44,8 @@ _LOAD_SECONDS = 60.0
 _WAIT_SECONDS = 0.05
 _CHECK_SECONDS = 5.0
 """So often a mapped file is noted as used, and those that are gone are let go."""
+_AGAIN_SECONDS = 60.0
+"""So long after a fault a corpus is read on, when somebody asks."""
 _THREAD_ROWS = 20_000
 """From here on a search takes milliseconds: it leaves the event loop."""
 _THREAD_DOCUMENTS = 500
@@ -59,6 +63,7 @@ class HotIndex:
         database: Database,
         files: CorpusFiles,
         courtesy: Courtesy | None = None,
+        reader: HotReader | None = None,
     ) -> None:
         self._cold = cold
         self._database = database
@@ -70,6 +75,7 @@ class HotIndex:
         self._reading: dict[TenantId, asyncio.Task[None]] = {}
         self._one_load = asyncio.Semaphore(1)
         self._one_reading = asyncio.Semaphore(1)
+        self._reader = reader or HotReader()
         self._sweeper: asyncio.Task[None] | None = None
 
     @property
@@ -156,16 +162,26 @@ class HotIndex:
             if self._too_large.get(tenant_id) != query.corpus_version:
                 self._warm(tenant_id)
             return None
-        if time.monotonic() - mapped.noted_at > _CHECK_SECONDS:
-            mapped.noted_at = time.monotonic()
-            if not self._files.used(tenant_id, mapped.version):
-                del self._hot[tenant_id]
-                return None
-            if mapped.identity != self._files.identity(tenant_id, mapped.version):
-                self._warm(tenant_id)  # it has more in it now
+        if not self._is_there(tenant_id, mapped):
+            del self._hot[tenant_id]
+            return None
         if mapped.corpus.dimensions != len(query.dense):
             return None  # made by another embedder: the index behind says so
         return mapped.corpus if mapped.serves(query) else None
+
+    def _is_there(self, tenant_id: TenantId, mapped: Mapped) -> bool:
+        """Note now and then that a file is in use, and see to what it lacks; False: it is gone."""
+        if time.monotonic() - mapped.noted_at <= _CHECK_SECONDS:
+            return True
+        mapped.noted_at = time.monotonic()
+        if not self._files.used(tenant_id, mapped.version):
+            return False
+        if mapped.identity != self._files.identity(tenant_id, mapped.version):
+            self._warm(tenant_id)  # it has more in it now
+        if mapped.read_again_at < mapped.noted_at:
+            mapped.read_again_at = math.inf
+            self._read_on(tenant_id, mapped.corpus)
+        return True
 
     def _warm(self, tenant_id: TenantId) -> None:
         if self._files.max_bytes and tenant_id not in self._loading:
@@ -254,22 +270,31 @@ class HotIndex:
 
     async def _read(self, tenant_id: TenantId) -> None:
         """Read what is mapped of a tenant, and keep it in its file; one worker does, for all."""
-        async with self._one_reading:
+        async with self._reader.opened(), self._one_reading:
             lock = self._files.reading(tenant_id)
             if lock is None:
                 return
             try:
                 await self._renew(tenant_id)  # while this one waited, another may have read it
-                known: dict[bytes, bytes] = {}
-                corpus = await read_ahead(
-                    lambda: self._present(tenant_id), known, self._courtesy.step
-                )
-                if corpus is not None and known:
-                    await self._keep(tenant_id, corpus, known)
+                await self._read_and_keep(tenant_id)
             except (CopilotError, OSError) as error:
                 LOG.warning("a corpus stays unread: %s", type(error).__name__)
+                if (held := self._hot.get(tenant_id)) is not None:
+                    held.read_again_at = time.monotonic() + _AGAIN_SECONDS
             finally:
                 lock.close()
+
+    async def _read_and_keep(self, tenant_id: TenantId) -> None:
+        known: dict[bytes, bytes] = {}
+        died: ChildProcessError | None = None
+        try:
+            await read_ahead(lambda: self._present(tenant_id), known, self._reader.read)
+        except ChildProcessError as error:
+            died = error  # maybe of a text: what was read before it is not read again
+        if known and (corpus := self._present(tenant_id)) is not None:
+            await self._keep(tenant_id, corpus, known)
+        if died is not None:
+            raise died
 
     async def _renew(self, tenant_id: TenantId) -> None:
         """Map the file anew if it has more in it than when it was mapped."""

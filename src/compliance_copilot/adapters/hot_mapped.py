@@ -1,5 +1,6 @@
 """A corpus as a worker has it: mapped, at its version."""
 
+import math
 from dataclasses import dataclass
 
 from compliance_copilot.adapters.hot_corpus import HotCorpus
@@ -19,6 +20,8 @@ class Mapped:
     indexed: bool
     """There is an index of its own for dense search alone, quicker than this."""
     noted_at: float
+    read_again_at: float = math.inf
+    """When it is read on after a fault, if somebody asks."""
 
     def serves(self, query: HybridQuery) -> bool:
         """Tell whether a question at this version is answered here, or else behind.

@@ -1,12 +1,10 @@
-"""Reading what mapped corpora hold: in the background, in small steps, while questions are asked.
+"""Reading what mapped corpora hold: in the background, a few chunks at a time, by another process.
 
-A step is a few chunks in a thread, then a pause twice as long as the step took. What is known by a
-chunk's id is carried over: its text never changes under it. Must not enter: files, the database.
+What is known by a chunk's id is carried over: its text never changes under it.
+Must not enter: files, the database.
 """
 
-import asyncio
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from compliance_copilot.adapters.hot_corpus import HotCorpus
 from compliance_copilot.adapters.hot_pack import reading_arrays
 from compliance_copilot.adapters.pgvector_index import chunk_of
+from compliance_copilot.core.vocabulary import Chunk
 from compliance_copilot.rag.reading import reading_of
 from compliance_copilot.storage.database import Row
 
@@ -23,27 +22,26 @@ MOST_ROWS = 50_000
 _STEP_ROWS = 16
 _FEW_ROWS = 32
 _BYTES_FOR_A_BYTE = 3
-_PAUSE = 2.0
+Read = Callable[[Sequence[Chunk]], Awaitable[Sequence[bytes]]]
+"""Returns what is to be kept of reading each chunk."""
 Known = Mapping[bytes, bytes]
 """What is kept of reading chunks, by id."""
 
 
 async def read_ahead(
-    now: Callable[[], HotCorpus | None], known: dict[bytes, bytes], step: Callable[[], None]
-) -> HotCorpus | None:
-    """Read all chunks of the corpus that `now` gives, into `known`; return that corpus.
+    now: Callable[[], HotCorpus | None], known: dict[bytes, bytes], read: Read
+) -> None:
+    """Read all chunks of the corpus that `now` gives, into `known`.
 
-    `step` is called before each chunk, in a thread: it waits while a question is at work.
-    When it gives another meanwhile, what both hold is read once. None when it gives none any more.
+    When it gives another meanwhile, what both hold is read once; when it gives none, this ends.
     """
     while (corpus := now()) is not None and (rows := unread(corpus, known)):
         for at in range(0, len(rows), _STEP_ROWS):
-            began = time.perf_counter()
-            known.update(await asyncio.to_thread(_read, corpus, rows[at : at + _STEP_ROWS], step))
-            await asyncio.sleep(_PAUSE * (time.perf_counter() - began))
+            step = rows[at : at + _STEP_ROWS]
+            records = await read([corpus.chunk(row) for row in step])
+            known.update(zip((corpus.raw_ids[row] for row in step), records, strict=True))
             if now() is not corpus:
                 break
-    return corpus
 
 
 def topped_up(
@@ -83,11 +81,3 @@ def with_readings(corpus: HotCorpus, known: Known) -> dict[str, NDArray[Any]]:
     """Return the arrays of a corpus with these readings beside those that are kept."""
     kept = [known.get(i) or corpus.kept(row) for row, i in enumerate(corpus.raw_ids)]
     return {**corpus.arrays, **reading_arrays(kept)}
-
-
-def _read(corpus: HotCorpus, rows: Sequence[int], step: Callable[[], None]) -> dict[bytes, bytes]:
-    found = {}
-    for row in rows:
-        step()
-        found[corpus.raw_ids[row]] = reading_of(corpus.chunk(row)).record
-    return found
