@@ -150,3 +150,13 @@ def test_a_question_that_shows_its_language_is_asked_in_that_one_alone() -> None
     unclear = "reporting incidents"
     both = analysis.terms(unclear, "en").keys() | analysis.terms(unclear, "de").keys()
     assert analysis.query_terms(unclear, ["en", "de"]).keys() == both
+
+
+def test_a_word_alone_is_read_as_in_a_sentence_before_and_after_it_was_met() -> None:
+    words = ["sleutels", "crm-2", "o’brien", "u.s.a", "naïve", "beleid", "de", "第"]
+    alone = [analysis.word_stems(word, "nl") for word in words]
+    together = analysis.word_stems(", ".join(words), "nl")
+    assert [analysis.word_stems(word, "nl") for word in words] == alone
+    assert together == [stem for stems in alone for stem in stems]
+    assert {"crm-2", "usa"} <= set(together)
+    assert "de" not in together

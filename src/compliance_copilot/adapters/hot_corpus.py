@@ -288,11 +288,11 @@ def _nominated(scores: NDArray[Any], limit: int, *, share: bool = False) -> Rows
 
     With `share` only scores above 0 count, and the margin is a share of the last one's.
     """
-    rows = np.flatnonzero(scores > (0.0 if share else -np.inf))
-    if len(rows) > limit:
-        values = scores[rows]
-        last = np.partition(values, len(values) - limit)[len(values) - limit]
-        rows = rows[values >= (last * (1 - MARGIN) if share else last - MARGIN)]
+    counted = scores > (0.0 if share else -np.inf)
+    if len(scores) > limit:
+        last = np.partition(scores, len(scores) - limit)[len(scores) - limit]
+        counted &= scores >= (last * (1 - MARGIN) if share else last - MARGIN)
+    rows = np.flatnonzero(counted)
     if len(rows) > limit + SPARE_CHUNKS:
         best = np.lexsort((rows, -scores[rows]))[: limit + SPARE_CHUNKS]
         rows = rows[best]

@@ -27,7 +27,7 @@ from compliance_copilot.storage.database import Database, Row
 _PLACE = "SELECT * FROM hosted_search($1, $2)"
 _SPARE = 50
 """Nominated beyond the limit: sums there differ in the last digits, and some may be stale."""
-_MOST = 10_000
+_FEWEST, _MOST = 150, 10_000
 
 
 class PineconeIndex:
@@ -85,7 +85,7 @@ class PineconeIndex:
         self, place: Row, query: HybridQuery, limit: int, deadline: Deadline
     ) -> list[UUID]:
         shared = {
-            "top_k": min(limit + _SPARE, _MOST),
+            "top_k": min(max(limit + _SPARE, _FEWEST), _MOST),
             "namespace": place["namespace"],
             "filter": _condition(place, query),
         }

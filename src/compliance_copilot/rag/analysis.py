@@ -187,6 +187,8 @@ def _tokens(text: str, language: str) -> list[_Token]:
     cache = _caches[known]
     if len(cache) > _CACHE_ENTRIES:
         cache.clear()
+    if (single := cache.get(text)) is not None:  # one word, as it comes out of a text
+        return [single]
     return [cache.get(token) or _remember(token, known) for token in _split(text)]
 
 

@@ -156,7 +156,7 @@ def _unsupported(
     chunks = [sources[quote.source].chunk for quote in quotes]
     if not all(_trusted(quote, chunk) for quote, chunk in zip(quotes, chunks, strict=True)):
         return [Reason.SUSPICIOUS]
-    if _WORD.findall(text) == _WORD.findall(quoted):
+    if text == quoted or _WORD.findall(text) == _WORD.findall(quoted):
         return []
     if names_address(text):  # where a reader is sent to is told in the document's words alone
         return [Reason.ADDRESS]

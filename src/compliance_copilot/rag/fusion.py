@@ -53,6 +53,11 @@ def rank_dense(lists: RankedLists, *, limit: int) -> list[Contender]:
     return sorted(scored, key=_order)[:limit]
 
 
+def ends_in_equals(lists: RankedLists, *, limit: int) -> bool:
+    """Tell whether all behind the first `limit` are equal to the last of them, by inner product."""
+    return len(_first(lists.dense, limit)) == len(lists.dense)
+
+
 def _first(ranked: Sequence[tuple[UUID, float]], limit: int) -> Sequence[tuple[UUID, float]]:
     """Return the first `limit`, and those behind that are equal to the last of them."""
     end = min(limit, len(ranked))

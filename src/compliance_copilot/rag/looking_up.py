@@ -20,21 +20,22 @@ class LookUp:
     def __init__(self, question: Question) -> None:
         self._question = question
         self._known: dict[str, tuple[str, float]] = {}
-        self._prefixes = tuple(sorted({form[: max(3, len(form) - 2)] for form in question.forms}))
+        beginnings = {form[: max(3, len(form) - 2)] for form in question.forms}
+        self._prefixes = tuple(f" {beginning}" for beginning in sorted(beginnings))
         self._languages = tuple(dict.fromkeys((question.language, "en")))
 
     def met(self, words: str) -> dict[int, tuple[str, float]]:
         """Return which of the words stand for one of the question: its word and the credit."""
         found: dict[int, tuple[str, float]] = {}
         for prefix in self._prefixes:
-            at = words.find(f" {prefix}")
+            at = words.find(prefix)
             while at >= 0:
                 end = words.index(" ", at + 1)
                 word = words[at + 1 : end]
                 earned = self._known.get(word) or self._credit(word)
                 if earned[1]:
                     found[words.count(" ", 0, at)] = earned
-                at = words.find(f" {prefix}", end)
+                at = words.find(prefix, end)
         return found
 
     def _credit(self, word: str) -> tuple[str, float]:

@@ -217,9 +217,10 @@ def parse(text: str) -> Question:
 
 def _weight(word: str, stem: str, start: int) -> float:
     # `personal` has the stem of `person` and none of its emptiness.
-    if word.lower() in _FRAME or (stem in _FRAME and word.lower() not in _FULL):
+    lower = word.lower()
+    if lower in _FRAME or (stem in _FRAME and lower not in _FULL):
         return 0.1
-    if any(character.isdigit() for character in word):
+    if any(map(str.isdigit, word)):
         return 1.5  # a number or an identifier is what the question is about
     # A name inside the sentence; German writes every noun so, and loses nothing by it.
     return 1.3 if start > 0 and word[0].isupper() else 1.0

@@ -258,7 +258,7 @@ def mask_of(words: frozenset[str], bits: Mapping[str, int]) -> int:
 
 def words_of(mask: int, bits: Mapping[str, int]) -> frozenset[str]:
     """Return the words whose bits are set."""
-    return frozenset(word for word, bit in bits.items() if mask & bit)
+    return frozenset([word for word, bit in bits.items() if mask & bit])
 
 
 def _bits(words: Sequence[str]) -> dict[str, int]:

@@ -18,7 +18,7 @@ from compliance_copilot.rag import analysis
 from compliance_copilot.rag.contenders import Contender
 from compliance_copilot.rag.explaining import explained, letters_of
 from compliance_copilot.rag.filters import Filter
-from compliance_copilot.rag.fusion import fuse, rank_dense
+from compliance_copilot.rag.fusion import ends_in_equals, fuse, rank_dense
 from compliance_copilot.rag.ports import Embedder, HybridQuery, RankedLists, VectorIndex, Vectors
 from compliance_copilot.rag.ranking import DEPTH_OF_RERANKING, rerank
 from compliance_copilot.rag.spans import embedding_span
@@ -29,6 +29,10 @@ LANGUAGES = ("en", "de")
 
 CANDIDATES = 100
 """How many of each list are fused: below that, what one list misses cannot be made up."""
+
+SPARE_SOURCES = 10
+"""How many more than are wanted a ranking by vectors alone looks at first: equals among them are
+put into the order of documents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,19 +149,29 @@ class Search:
             filters=request.filters,
             as_of=request.as_of,
         )
-        limit = max(CANDIDATES, request.config.top_k)
-        with span("search"):
-            lists = await self.index.search(
-                self.tenant_id, query, limit=limit, deadline=request.deadline
-            )
         if basic:
-            ranked = rank_dense(lists, limit=request.config.top_k)
-            return Found(text, query, lists, [], ranked)
+            return await self._by_vectors(text, query)
+        lists = await self._lists(query, max(CANDIDATES, request.config.top_k))
         fused = fuse(lists, limit=DEPTH_OF_RERANKING)
         if lists.statistics is None or lists.counts is None or lists.vectors is None:
             return Found(text, query, lists, fused, fused)
         ranked = rerank(query.terms, fused, lists.statistics, lists.counts, lists.vectors)
         return Found(text, query, lists, fused, ranked)
+
+    async def _by_vectors(self, text: str, query: HybridQuery) -> Found:
+        wanted = self.request.config.top_k
+        most = max(CANDIDATES, wanted)
+        limit = min(wanted + SPARE_SOURCES, most)
+        lists = await self._lists(query, limit)
+        if limit < most and len(lists.dense) == limit and ends_in_equals(lists, limit=wanted):
+            lists = await self._lists(query, most)
+        return Found(text, query, lists, [], rank_dense(lists, limit=wanted))
+
+    async def _lists(self, query: HybridQuery, limit: int) -> RankedLists:
+        with span("search"):
+            return await self.index.search(
+                self.tenant_id, query, limit=limit, deadline=self.request.deadline
+            )
 
 
 def _holding(contender: Contender, lists: Sequence[RankedLists]) -> RankedLists:

@@ -6,7 +6,6 @@ Pure; must not enter: providers, prompts, storage.
 
 import math
 import re
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -156,16 +155,12 @@ def _credits(
 ) -> dict[str, float]:
     """Credit own words in full, those of headings, title and the sentence before in part."""
     earned = dict(titles)
-    get = earned.get
-    for part in candidate.parts:
-        for term, credit in hits[part]:
-            earned[term] = max(get(term, 0.0), credit)
-    for part in candidate.headings:
-        for term, credit in hits[part]:
-            earned[term] = max(get(term, 0.0), credit * _CONTEXT)
-    for part in candidate.before:
-        for term, credit in hits[part]:
-            earned[term] = max(get(term, 0.0), credit * _BEFORE)
+    shares = (candidate.parts, 1.0), (candidate.headings, _CONTEXT), (candidate.before, _BEFORE)
+    for parts, share in shares:
+        for part in parts:
+            for term, credit in hits[part]:
+                if credit * share > earned.get(term, 0.0):
+                    earned[term] = credit * share
     return earned
 
 
@@ -255,13 +250,13 @@ def _order(item: _Scored) -> tuple[float, int, int]:
 def _distinct(ranked: Sequence[_Scored], most: int) -> list[_Scored]:
     """Keep the best and what adds to it: close in score, other in words."""
     chosen: list[_Scored] = []
-    vocabulary: dict[int, set[str]] = defaultdict(set)
+    vocabularies: list[set[str]] = []
     for item in ranked:
         if len(chosen) == most or item.score < 0.8 * ranked[0].score:
             break
         words = set(_WORD.findall(item.text.lower()))
-        if all(_overlap(words, vocabulary[n]) < 0.6 for n in range(len(chosen))):
-            vocabulary[len(chosen)] = words
+        if all(_overlap(words, other) < 0.6 for other in vocabularies):
+            vocabularies.append(words)
             chosen.append(item)
     return chosen
 
@@ -285,5 +280,6 @@ def _in_document_order(chosen: Sequence[_Scored]) -> list[_Scored]:
 
 
 def _draft(item: _Scored) -> DraftSentence:
-    quotes = tuple(Quote(item.origin.number, stretch) for stretch in item.stretches)
-    return DraftSentence(shown(Form(item.candidate.form), item.stretches), quotes)
+    stretches = item.stretches
+    quotes = tuple([Quote(item.origin.number, stretch) for stretch in stretches])
+    return DraftSentence(shown(Form(item.candidate.form), stretches), quotes)
