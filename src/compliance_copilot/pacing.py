@@ -34,9 +34,9 @@ def unburdened() -> Iterator[None]:
     """Leave what is there now out of garbage collections while the context lasts.
 
     Modules and what the start has made stay until the end: 180,000 objects, and to look at all of
-    them stops every request for 90 ms. Full collections are rare: what an ingest holds while it
-    runs would be looked at again and again, 30 ms each time. A process that has left something
-    out before is left alone.
+    them stops every request for 90 ms. Full collections are rare from then on: each stops every
+    request, too, and the small ones find nearly all that there is. A process that has left
+    something out before is left alone.
     """
     if gc.get_freeze_count():
         yield
