@@ -11,8 +11,10 @@ import pytest
 
 from compliance_copilot.settings import PROJECT_ROOT
 
+# A shell that runs the suite in the background leaves SIGINT ignored, and children inherit that.
 DRILL = """
 import asyncio
+import signal
 from benchmarks.harness import open_base, open_service
 
 async def main():
@@ -22,6 +24,7 @@ async def main():
             print(service.process.pid, flush=True)
             await asyncio.sleep(600)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)
 asyncio.run(main())
 """
 
@@ -57,6 +60,9 @@ def test_an_interrupted_drill_leaves_no_server(moment: str, tmp_path: Path) -> N
         else:
             servers.append(starting(psutil.Process(process.pid)))
             process.send_signal(signal.SIGINT)
-        process.wait(60)
+        try:
+            process.wait(60)
+        finally:
+            process.kill()
     assert [server for server in servers if server.is_running()] == []
     assert list(tmp_path.glob("cc-drill-*")) == []
