@@ -352,7 +352,9 @@ class Jobs:
 class Filing:
     jobs = Jobs()
 
-    async def accept(self, tenant_id: str, files: Any, *, call: Call) -> UUID:
+    async def accept(
+        self, tenant_id: str, files: Any, *, call: Call, effective_from: datetime | None = None
+    ) -> UUID:
         return new_id()
 
 

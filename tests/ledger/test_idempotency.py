@@ -32,6 +32,21 @@ async def test_a_repeat_waits_for_the_first_and_gets_its_reply(
         assert replay.original_request_id == meter._permit.request_id
 
 
+async def test_no_repeat_is_let_in_at_the_moment_of_the_settlement(
+    books: Books, other_books: Books
+) -> None:
+    tenant = await books.tenant("alpha")
+    for number in range(40):
+        claim = IdempotencyClaim(f"order-{number}", b"a" * 32)
+        meter = await books.meter(tenant, claim=claim)
+        both = (books, other_books) * 4
+        repeats = [asyncio.create_task(b.admit(tenant, claim=claim)) for b in both]
+        await asyncio.sleep(0.02)
+        await meter.settle(USED, reply=REPLY)
+        found = await asyncio.gather(*repeats)
+        assert [getattr(replay, "reply", replay) for replay in found] == [REPLY] * 8
+
+
 async def test_who_has_no_time_to_wait_is_told_to_come_again(books: Books) -> None:
     tenant = await books.tenant("alpha")
     await books.admit(tenant, claim=CLAIM)

@@ -216,22 +216,30 @@ $$;
 CREATE FUNCTION claim_idempotency(p_tenant text, r admission_request, INOUT a admission_reply)
 LANGUAGE plpgsql AS $$
 DECLARE
-    v_seen idempotency_keys;
+    v_request uuid;
+    v_body_hash bytea;
+    v_finished boolean;
+    v_reply json;
+    v_running boolean;
 BEGIN
-    SELECT * INTO v_seen FROM idempotency_keys k
+    -- One look at all three: a settlement changes them together, and may come between two looks.
+    SELECT k.request_id, k.body_hash, k.finished,
+           (SELECT p.reply FROM replies p
+            WHERE p.tenant_id = p_tenant AND p.request_id = k.request_id
+              AND p.expires_at > clock_timestamp()),
+           EXISTS (SELECT FROM usage_events e
+                   WHERE e.tenant_id = p_tenant AND e.request_id = k.request_id
+                     AND e.state = 'reserved' AND e.lease_expires_at > clock_timestamp())
+    INTO v_request, v_body_hash, v_finished, v_reply, v_running FROM idempotency_keys k
     WHERE k.tenant_id = p_tenant AND k.operation = r.operation AND k.key = r.idempotency_key;
     IF NOT FOUND THEN RETURN; END IF;
-    a.original_request_id := v_seen.request_id;
-    IF v_seen.body_hash <> r.body_hash THEN
+    a.original_request_id := v_request;
+    IF v_body_hash <> r.body_hash THEN
         a.verdict := 'idempotency_mismatch';
-    ELSIF v_seen.finished THEN
-        SELECT p.reply INTO a.reply FROM replies p
-        WHERE p.tenant_id = p_tenant AND p.request_id = v_seen.request_id
-          AND p.expires_at > clock_timestamp();
-        a.verdict := CASE WHEN a.reply IS NULL THEN 'gone' ELSE 'replay' END;
-    ELSIF EXISTS (SELECT FROM usage_events e WHERE e.tenant_id = p_tenant
-                  AND e.request_id = v_seen.request_id AND e.state = 'reserved'
-                  AND e.lease_expires_at > clock_timestamp()) THEN
+    ELSIF v_finished THEN
+        a.reply := v_reply;
+        a.verdict := CASE WHEN v_reply IS NULL THEN 'gone' ELSE 'replay' END;
+    ELSIF v_running THEN
         a.verdict := 'running';
         a.retry_after := 1;
     END IF;
