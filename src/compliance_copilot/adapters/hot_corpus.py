@@ -122,7 +122,7 @@ class HotCorpus:
         headings = tuple(own["headings"])
         section = headings[-1] if headings else None
         return Chunk(
-            id=UUID(bytes=self.arrays["ids"][row].tobytes()),
+            id=decode_ids(self.arrays["ids"][row].tobytes())[0],
             document_id=document["document_id"],
             version=document["version"],
             ordinal=int(self.arrays["ordinals"][row]),
@@ -184,7 +184,8 @@ class HotCorpus:
         limit: int,
     ) -> Rows:
         asked = query.dense.astype(np.float16).astype(np.float32)
-        dense = self.arrays["vectors"] @ asked
+        # Row by row: what is rarely in the processor's cache is read at twice the pace of `@`.
+        dense = np.vecdot(self.arrays["vectors"], asked)
         if not postings.terms:
             if hidden is not None:
                 dense[hidden] = -np.inf
@@ -250,8 +251,7 @@ class HotCorpus:
         return record
 
     def _raw(self, kind: str, number: int) -> bytes:
-        spans = self.arrays[f"{kind}_spans"]
-        start, end = int(spans[number]), int(spans[number + 1])
+        start, end = self.arrays[f"{kind}_spans"][number : number + 2].tolist()
         return self.arrays[f"{kind}_records"][start:end].tobytes()
 
     def _ids(self, rows: Rows) -> list[UUID]:

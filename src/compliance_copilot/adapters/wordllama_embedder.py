@@ -68,8 +68,9 @@ class WordllamaEmbedder:
         else:
             encoded = tokenizer.encode_batch(list(texts), add_special_tokens=False)
         raw = np.stack([self._pooled(one.ids) for one in encoded])
-        norms = np.linalg.norm(raw, axis=1, keepdims=True)
-        return (raw / np.where(norms == 0, 1, norms)).astype(np.float32)
+        norms = np.sqrt(np.add.reduce(raw * raw, axis=1, keepdims=True))
+        norms[norms == 0] = 1
+        return (raw / norms).astype(np.float32, copy=False)
 
     def _pooled(self, ids: Sequence[int]) -> Vectors:
         """Add the vectors of the different tokens, each by the square root of its count."""
