@@ -1,6 +1,5 @@
 """Answers by Anthropic's messages."""
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from compliance_copilot.adapters import prompting
@@ -17,13 +16,10 @@ class AnthropicGenerator(HostedGenerator):
     provider = "anthropic"
     _client_name = "AsyncAnthropic"
     _address = "https://api.anthropic.com"
+    _path = "/v1/messages"
     _schema_argument = "output_config"
 
-    def _call(self, client: Any) -> Callable[..., Awaitable[Any]]:
-        call: Callable[..., Awaitable[Any]] = client.messages.create
-        return call
-
-    def _arguments(self, request: GenerationRequest, message: str) -> dict[str, Any]:
+    def _body(self, request: GenerationRequest, message: str) -> dict[str, Any]:
         return {
             "model": request.model,
             "max_tokens": request.max_tokens,
@@ -34,19 +30,20 @@ class AnthropicGenerator(HostedGenerator):
         }
 
     def _read(self, progress: Progress, event: Any) -> str | None:
-        if event.type == "message_start":
-            used = event.message.usage
-            progress.response_id = event.message.id
-            progress.model = event.message.model or progress.model
+        kind = event["type"]
+        if kind == "message_start":
+            message, used = event["message"], event["message"]["usage"]
+            progress.response_id = message["id"]
+            progress.model = message["model"] or progress.model
             # Anthropic counts cached tokens beside the input, the ledger counts them within it.
-            progress.cached_input_tokens = used.cache_read_input_tokens or 0
-            written = used.cache_creation_input_tokens or 0
-            progress.input_tokens = used.input_tokens + progress.cached_input_tokens + written
-        elif event.type == "message_delta":
-            progress.output_tokens = event.usage.output_tokens
-            progress.finish_reason = event.delta.stop_reason
+            progress.cached_input_tokens = used.get("cache_read_input_tokens") or 0
+            written = used.get("cache_creation_input_tokens") or 0
+            progress.input_tokens = used["input_tokens"] + progress.cached_input_tokens + written
+        elif kind == "message_delta":
+            progress.output_tokens = event["usage"]["output_tokens"]
+            progress.finish_reason = event["delta"]["stop_reason"]
             progress.cut = progress.finish_reason == "max_tokens"
-        elif event.type == "content_block_delta" and event.delta.type == "text_delta":
-            text: str = event.delta.text
+        elif kind == "content_block_delta" and event["delta"]["type"] == "text_delta":
+            text: str = event["delta"]["text"]
             return text
         return None

@@ -87,22 +87,17 @@ async def drafted(
     Every wait ends with the deadline. Raises ModelUnavailable with `usage` and `estimated` once
     the provider has begun to answer.
     """
-    reader = DraftReader()
+    reader, more = DraftReader(), True
     try:
-        while True:
+        while more:
             try:
-                piece = await in_time(anext(pieces, None), deadline)
-                found = reader.feed(piece) if piece is not None else []
-                if piece is None:
-                    found = reader.finish(cut=progress.cut)
-                else:
-                    progress.received.append(piece)
+                found = await in_time(_next(pieces, reader, progress), deadline)
+                more = found is not None
+                found = reader.finish(cut=progress.cut) if found is None else found
             except Exception as error:
                 raise unavailable(provider, error, sdk, progress) from error
             for sentence in found:
                 yield sentence
-            if piece is None:
-                break
     finally:
         await _closed(pieces)
     yield GenerationEnd(
@@ -112,6 +107,18 @@ async def drafted(
         progress.finish_reason or "unknown",
         progress.estimated,
     )
+
+
+async def _next(
+    pieces: AsyncIterator[str], reader: DraftReader, progress: Progress
+) -> list[DraftSentence] | None:
+    """Return the sentences that are whole next, None when no more text comes."""
+    async for piece in pieces:
+        found = reader.feed(piece)
+        progress.received.append(piece)
+        if found:
+            return found
+    return None
 
 
 async def in_time(work: Awaitable[T], deadline: Deadline) -> T:

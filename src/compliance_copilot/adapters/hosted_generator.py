@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from importlib import import_module
 from typing import Any, ClassVar, Self
 
@@ -17,13 +17,16 @@ from compliance_copilot.rag.ports import GenerationRequest
 class HostedGenerator(ABC):
     """Streams a structured draft; one call is one request, never repeated in here.
 
-    A server that refuses the JSON schema is asked in plain text from the next call on.
+    The vendor's client posts the body and reads the events; they stay the JSON that they are, for
+    to make its models of the dozens in an answer takes longer than all the rest of the call. A
+    server that refuses the JSON schema is asked in plain text from the next call on.
     """
 
     provider: ClassVar[str]
     """The ledger's word, and the name of the vendor's package."""
     _client_name: ClassVar[str]
     _address: ClassVar[str]
+    _path: ClassVar[str]
     _schema_argument: ClassVar[str]
 
     def __init__(self, api_key: str, *, base_url: str | None = None) -> None:
@@ -91,8 +94,13 @@ class HostedGenerator(ABC):
     ) -> AsyncIterator[str]:
         """Yield the text as it comes. Raises the vendor's errors, and ConnectionError."""
         try:
-            stream = await self._call(self._opened(sdk))(
-                **self._arguments(request, message), timeout=deadline.remaining_seconds()
+            stream = await self._opened(sdk).post(
+                self._path,
+                body=self._body(request, message),
+                options={"timeout": deadline.remaining_seconds()},
+                cast_to=object,
+                stream=True,
+                stream_cls=sdk.AsyncStream[object],
             )
         except sdk.BadRequestError as error:
             if "json_schema" in str(error) or self._schema_argument in str(error):
@@ -114,12 +122,8 @@ class HostedGenerator(ABC):
         return {} if plain else {self._schema_argument: schema}
 
     @abstractmethod
-    def _call(self, client: Any) -> Callable[..., Awaitable[Any]]:
-        """Return the call that opens a stream."""
-
-    @abstractmethod
-    def _arguments(self, request: GenerationRequest, message: str) -> dict[str, Any]:
-        """Return the arguments of the call."""
+    def _body(self, request: GenerationRequest, message: str) -> dict[str, Any]:
+        """Return the body of the call."""
 
     @abstractmethod
     def _read(self, progress: Progress, event: Any) -> str | None:

@@ -1,6 +1,5 @@
 """Answers by OpenAI's chat completions, or by any server that speaks them."""
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from compliance_copilot.adapters import prompting
@@ -20,14 +19,11 @@ class OpenAIGenerator(HostedGenerator):
     provider = "openai"
     _client_name = "AsyncOpenAI"
     _address = "https://api.openai.com/v1"
+    _path = "/chat/completions"
     _schema_argument = "response_format"
 
-    def _call(self, client: Any) -> Callable[..., Awaitable[Any]]:
-        call: Callable[..., Awaitable[Any]] = client.chat.completions.create
-        return call
-
-    def _arguments(self, request: GenerationRequest, message: str) -> dict[str, Any]:
-        arguments: dict[str, Any] = {
+    def _body(self, request: GenerationRequest, message: str) -> dict[str, Any]:
+        body: dict[str, Any] = {
             "model": request.model,
             "messages": [
                 {"role": "system", "content": prompting.system_of(request)},
@@ -39,24 +35,24 @@ class OpenAIGenerator(HostedGenerator):
         }
         # OpenAI's models know the new name only, most other servers the old one only.
         limit = "max_tokens" if self._base_url else "max_completion_tokens"
-        arguments[limit] = request.max_tokens
+        body[limit] = request.max_tokens
         if self._base_url or request.temperature > 0:
-            arguments["temperature"] = request.temperature  # 0 is refused by reasoning models
-        return arguments
+            body["temperature"] = request.temperature  # 0 is refused by reasoning models
+        return body
 
     def _read(self, progress: Progress, event: Any) -> str | None:
-        progress.response_id = event.id or progress.response_id
-        progress.model = event.model or progress.model
-        if event.usage is not None:
-            progress.input_tokens = event.usage.prompt_tokens
-            progress.output_tokens = event.usage.completion_tokens
-            details = event.usage.prompt_tokens_details
-            progress.cached_input_tokens = (details.cached_tokens or 0) if details else 0
-        if not event.choices:
+        progress.response_id = event.get("id") or progress.response_id
+        progress.model = event.get("model") or progress.model
+        if (used := event.get("usage")) is not None:
+            progress.input_tokens = used["prompt_tokens"]
+            progress.output_tokens = used["completion_tokens"]
+            details = used.get("prompt_tokens_details") or {}
+            progress.cached_input_tokens = details.get("cached_tokens") or 0
+        if not event.get("choices"):
             return None
-        choice = event.choices[0]
-        if choice.finish_reason:
-            progress.finish_reason = choice.finish_reason
-            progress.cut = choice.finish_reason == "length"
-        text: str | None = choice.delta.content
+        choice = event["choices"][0]
+        if choice.get("finish_reason"):
+            progress.finish_reason = choice["finish_reason"]
+            progress.cut = progress.finish_reason == "length"
+        text: str | None = choice["delta"].get("content")
         return text

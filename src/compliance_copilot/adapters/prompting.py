@@ -118,7 +118,8 @@ class DraftReader:
         self._text += piece
         if not self._in_list:
             self._begin()
-        return self._sentences() if self._in_list else []
+        # Only the end of an object completes one; the rest of a long one is not read for it anew.
+        return self._sentences() if self._in_list and "}" in piece else []
 
     def finish(self, *, cut: bool) -> list[DraftSentence]:
         """Return what is left at the end of the reply.
