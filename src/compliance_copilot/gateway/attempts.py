@@ -24,6 +24,8 @@ class FailedAttempts:
 
     def wait_seconds(self, address: str) -> float:
         """Return how long the address has to wait, 0 when it need not."""
+        if not self._counts:
+            return 0.0
         started, count = self._counts.get(_network(address), (0.0, 0))
         left = started + self._window_seconds - time.monotonic()
         return left if count >= self._most and left > 0 else 0.0

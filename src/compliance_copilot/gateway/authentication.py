@@ -132,13 +132,18 @@ def admitted(scope: Scope, *, fresh: bool = False) -> Any:
     """
 
     async def authenticate(request: Request) -> Caller:
-        working_service_of(request)
-        began = time.monotonic()
-        caller = caller_of(await principal_of(request, fresh=fresh))
-        require_scope(caller.principal, scope)
-        return caller if fresh else replace(caller, since_seconds=began)
+        return await admitted_caller(request, scope, fresh=fresh)
 
     return _depends(authenticate)
+
+
+async def admitted_caller(request: Request, scope: Scope, *, fresh: bool = False) -> Caller:
+    """Return who calls for work of `admitted`. Raises Unauthenticated, Forbidden."""
+    working_service_of(request)
+    began = time.monotonic()
+    caller = caller_of(await principal_of(request, fresh=fresh))
+    require_scope(caller.principal, scope)
+    return caller if fresh else replace(caller, since_seconds=began)
 
 
 def reader(*any_of: Scope) -> Any:
@@ -221,7 +226,6 @@ Operator = Annotated[Principal, anyone_with(Scope.PLATFORM_ADMIN)]
 ReceiptReader = Annotated[TenantId, Depends(_receipt_reader)]
 ErasureReader = Annotated[Caller, reader(Scope.INGEST, Scope.TENANT_ADMIN)]
 EveryPrincipal = Annotated[Principal, Depends(_whoever)]
-QueryCaller = Annotated[Caller, admitted(Scope.QUERY)]
 IngestCaller = Annotated[Caller, admitted(Scope.INGEST)]
 UploadCaller = Annotated[Caller, admitted(Scope.INGEST, fresh=True)]
 AnswerReader = Annotated[Caller, reader(Scope.QUERY)]

@@ -34,24 +34,35 @@ Path = tuple[int | str, ...]
 def json_body(
     model: type[Model], *, limit_bytes: int = SMALL_BODY_BYTES, optional: bool = False
 ) -> Any:
-    """Return the FastAPI dependency that reads a body as `model`.
-
-    The dependency raises MalformedRequest, UnsupportedMedia, PayloadTooLarge, RequestTimeout or
-    an `invalid_request` that names the field.
-    """
+    """Return the FastAPI dependency that reads a body by `read_json`."""
 
     async def read(request: Request) -> Model:
-        raw = await read_bytes(request, limit_bytes)
-        if optional and not raw:
-            return checked(model, {})
-        _check_type(request)
-        if len(raw) <= _BRIEF_BYTES:
-            return checked(model, parse(raw))
-        # A long body must not hold up the requests of others.
-        return await asyncio.to_thread(lambda: checked(model, parse(raw)))
+        return await read_json(request, model, limit_bytes=limit_bytes, optional=optional)
 
     reader: Callable[[Request], Awaitable[Model]] = read
     return Depends(reader)
+
+
+async def read_json(
+    request: Request,
+    model: type[Model],
+    *,
+    limit_bytes: int = SMALL_BODY_BYTES,
+    optional: bool = False,
+) -> Model:
+    """Return the body as `model`.
+
+    Raises MalformedRequest, UnsupportedMedia, PayloadTooLarge, RequestTimeout or an
+    `invalid_request` that names the field.
+    """
+    raw = await read_bytes(request, limit_bytes)
+    if optional and not raw:
+        return checked(model, {})
+    _check_type(request)
+    if len(raw) <= _BRIEF_BYTES:
+        return checked(model, parse(raw))
+    # A long body must not hold up the requests of others.
+    return await asyncio.to_thread(lambda: checked(model, parse(raw)))
 
 
 async def read_bytes(request: Request, limit_bytes: int) -> bytes:

@@ -1,6 +1,6 @@
 """`POST /query` and `POST /search`: a question to the tenant's own documents."""
 
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -9,8 +9,9 @@ from starlette.responses import Response
 from compliance_copilot.core.replies import search_body
 from compliance_copilot.core.vocabulary import Operation, Replay, Scope
 from compliance_copilot.gateway.admitting import call_of, claim_of, replayed, working
-from compliance_copilot.gateway.authentication import QueryCaller
-from compliance_copilot.gateway.bodies import json_body
+from compliance_copilot.gateway.authentication import admitted_caller
+from compliance_copilot.gateway.bodies import read_json
+from compliance_copilot.gateway.direct import DirectRoute
 from compliance_copilot.gateway.documentation import documented, or_text
 from compliance_copilot.gateway.limits import quota_headers
 from compliance_copilot.gateway.problems import EVENT_STREAM, mark_streamed
@@ -19,7 +20,7 @@ from compliance_copilot.gateway.replying import json_reply, settled_reply
 from compliance_copilot.gateway.schemas import QueryRequest, SearchRequest
 from compliance_copilot.gateway.streaming import EVENTS, event_stream
 
-router = APIRouter(tags=["answers"])
+router = APIRouter(tags=["answers"], route_class=DirectRoute)
 _FAILURES = (404, 429, 502, 504)
 
 
@@ -38,10 +39,10 @@ _FAILURES = (404, 429, 502, 504)
         EVENTS,
     ),
 )
-async def query(
-    request: Request, caller: QueryCaller, body: Annotated[QueryRequest, json_body(QueryRequest)]
-) -> Response:
+async def query(request: Request) -> Response:
     """Answer a question from the documents of the key's tenant, each sentence with its quote."""
+    caller = await admitted_caller(request, Scope.QUERY)
+    body = await read_json(request, QueryRequest)
     claim = claim_of(request, body)
     if body.stream:
         mark_streamed(request)
@@ -68,10 +69,10 @@ async def query(
         SearchReplyBody | Skipped, accepts=SearchRequest, scopes=[Scope.QUERY], errors=_FAILURES
     ),
 )
-async def search(
-    request: Request, caller: QueryCaller, body: Annotated[SearchRequest, json_body(SearchRequest)]
-) -> Response:
+async def search(request: Request) -> Response:
     """Return ranked sources from the documents of the key's tenant, without generation."""
+    caller = await admitted_caller(request, Scope.QUERY)
+    body = await read_json(request, SearchRequest)
     with working(request, caller, Operation.SEARCH, body.tenant_id) as service:
         reply = await service.copilot.search(
             caller.tenant_id,
