@@ -21,7 +21,9 @@ from benchmarks.harness import concluded
 from compliance_copilot.gateway.crowd import Crowd, Queues
 from compliance_copilot.gateway.guards import Patience
 from compliance_copilot.gateway.middleware import Door
-from compliance_copilot.gateway.refusing import Turnstile
+from compliance_copilot.gateway.peers import Peers
+from compliance_copilot.gateway.refusing import Entrance, Turnstile
+from compliance_copilot.gateway.turns import Turns
 from compliance_copilot.telemetry import logs, sharing
 
 Message = MutableMapping[str, Any]
@@ -47,7 +49,8 @@ async def answering(_scope: Message, receive: Layer, send: Layer) -> None:
 
 def counted(app: Layer) -> Layer:
     """Return the layer that lets in and counts, with nobody queueing."""
-    return Turnstile(app, Crowd(lambda: 1000, Queues(lambda: False, lambda: False)))
+    crowd, alone = Crowd(lambda: 1000, Queues(lambda: False, lambda: False)), Peers()
+    return Turnstile(app, Entrance(crowd, Turns(alone), alone))
 
 
 async def microseconds(app: Layer, requests: int) -> float:

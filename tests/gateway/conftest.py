@@ -35,12 +35,17 @@ def deployment() -> Deployment:
 
 
 @pytest.fixture
-def application(service: Service, deployment: Deployment) -> FastAPI:
+def make_application(service: Service, deployment: Deployment) -> Callable[[], FastAPI]:
     @asynccontextmanager
     async def open_service() -> AsyncIterator[Any]:
         yield service
 
-    return build_application(open_service, lambda: deployment)
+    return lambda: build_application(open_service, lambda: deployment)
+
+
+@pytest.fixture
+def application(make_application: Callable[[], FastAPI]) -> FastAPI:
+    return make_application()
 
 
 @pytest.fixture

@@ -20,7 +20,9 @@ from compliance_copilot.gateway.crowd import (
     Queues,
     Standing,
 )
-from compliance_copilot.gateway.refusing import Turnstile
+from compliance_copilot.gateway.peers import Peers
+from compliance_copilot.gateway.refusing import Entrance, Turnstile
+from compliance_copilot.gateway.turns import Turns
 
 PROMPT, LATE, FAR_TOO_LATE = 0.001, 2 * LATE_SECONDS, 2 * FAR_TOO_LATE_SECONDS
 
@@ -39,7 +41,7 @@ class House:
     def __post_init__(self) -> None:
         queues = Queues(lambda: self.long, lambda: self.far_too_long)
         self.crowd = Crowd(lambda: self.most, queues, self.lateness)
-        self.door = Turnstile(self._serve, self.crowd)
+        self.door = Turnstile(self._serve, Entrance(self.crowd, Turns(alone := Peers()), alone))
 
     async def _serve(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         await self.leave.wait()
@@ -130,6 +132,19 @@ async def test_the_clock_tells_how_late_a_tick_came(monkeypatch: pytest.MonkeyPa
     while not lateness.late.stands:  # noqa: ASYNC110 - the loop's own ticks
         await asyncio.sleep(0)
     assert not lateness.far_too_late.stands
+
+
+async def test_who_waits_for_a_turn_makes_the_loop_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crowd, "TICK_SECONDS", 0.0)
+    lateness = Lateness(waited=lambda: LATE)
+    prompt = Lateness(waited=lambda: 0.0)
+    for watched in (lateness, prompt):
+        busy = iter([True] * 2 * STANDING_TICKS)
+        watched.watch(lambda busy=busy: next(busy, False))  # type: ignore[misc]
+        for _ in range(STANDING_TICKS):
+            await asyncio.sleep(0.001)
+    assert lateness.late.stands
+    assert not prompt.late.stands
 
 
 async def test_a_quiet_caller_gets_in_beside_one_that_floods(house: House) -> None:

@@ -14,12 +14,13 @@ from starlette.responses import Response
 
 from compliance_copilot.core.errors import CopilotError
 from compliance_copilot.gateway import problems
-from compliance_copilot.gateway.crowd import Crowd, Queues
+from compliance_copilot.gateway.crowd import Crowd, Lateness, Queues
 from compliance_copilot.gateway.documentation import add_docs
 from compliance_copilot.gateway.draining import noticing
 from compliance_copilot.gateway.guards import Patience
 from compliance_copilot.gateway.middleware import Door
-from compliance_copilot.gateway.refusing import Turnstile
+from compliance_copilot.gateway.peers import Peers
+from compliance_copilot.gateway.refusing import Entrance, Turnstile
 from compliance_copilot.gateway.routes import (
     answers,
     audit,
@@ -39,6 +40,7 @@ from compliance_copilot.gateway.routes import (
     usage,
 )
 from compliance_copilot.gateway.state import Deployment, Gateway, ServiceOpener
+from compliance_copilot.gateway.turns import Turns
 
 ROUTERS = tuple(
     module.router
@@ -74,12 +76,12 @@ def build_application(
 
     `describe` is asked once, at start. A SetupError of either stops the start with one line.
     """
-    gateway = Gateway(describe, _version())
+    gateway, peers = Gateway(describe, _version()), Peers()
     app = FastAPI(
         title="Compliance Copilot",
         version=gateway.version,
         description=_ABOUT,
-        lifespan=_lifespan(gateway, open_service),
+        lifespan=_lifespan(gateway, open_service, peers),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -95,23 +97,27 @@ def build_application(
     app.add_middleware(Patience)
     app.add_middleware(Door, is_leaving=lambda: gateway.draining)
     queues = Queues(gateway.is_queueing, gateway.is_crowded)
-    crowd = Crowd(lambda: gateway.deployment.most_in_flight, queues)
-    app.add_middleware(Turnstile, crowd=crowd)
+    turns = Turns(peers)
+    lateness = Lateness(waited=lambda: turns.waited_seconds)
+    crowd = Crowd(lambda: gateway.deployment.most_in_flight, queues, lateness)
+    app.add_middleware(Turnstile, entrance=Entrance(crowd, turns, peers))
     return app
 
 
 def _lifespan(
-    gateway: Gateway, open_service: ServiceOpener
+    gateway: Gateway, open_service: ServiceOpener, peers: Peers
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def live(_: FastAPI) -> AsyncIterator[None]:
         gateway.check()
         async with open_service() as service:
             gateway.service = service
+            peers.open(gateway.deployment.peers_folder)
             try:
-                with noticing(gateway, gateway.deployment.drain_notice_seconds):
+                with noticing(gateway, gateway.deployment.drain_notice_seconds, peers.leave):
                     yield
             finally:
+                peers.leave()
                 gateway.service = None
 
     return live

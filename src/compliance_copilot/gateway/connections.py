@@ -5,12 +5,13 @@ made for him; what is not usual about a request (HEAD, `Expect`, pipelined) the 
 """
 
 import asyncio
-from typing import Any
+from functools import partial
+from typing import Any, Self
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from compliance_copilot.gateway.crowd import ALWAYS_SERVED, Crowd
-from compliance_copilot.gateway.refusing import CROWD, ENTERED, refusal_bytes
+from compliance_copilot.gateway.crowd import ALWAYS_SERVED
+from compliance_copilot.gateway.refusing import ENTERED, ENTRANCE, Entrance, refusal_bytes
 
 HEAD_SECONDS = 10.0
 LARGEST_HEAD_BYTES = 64 * 1024
@@ -25,17 +26,39 @@ class BoundedConnection(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._crowd: Crowd | None = self.app_state.get(CROWD)
+        self._entrance: Entrance | None = self.app_state.get(ENTRANCE)
         self._timer: asyncio.TimerHandle | None = None
         self._head_is_due = True
         self._head_bytes = 0
         self._sent_away = False
         """The request whose body is still due has its reply."""
+        self._is_between = True
+        """No request has begun that has not come whole."""
+        self._read_elsewhere = b""
+
+    @classmethod
+    def adopting(cls, data: bytes, **options: Any) -> Self:
+        """Return what goes on with a connection of another worker, which has read `data`."""
+        adopted = cls(**options)
+        adopted._read_elsewhere = data
+        return adopted
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start waiting for the first head."""
         super().connection_made(transport)
         self._start_waiting()
+        if self._entrance is not None:
+            self._entrance.peers.join(
+                partial(
+                    self.adopting,
+                    config=self.config,
+                    server_state=self.server_state,
+                    app_state=self.app_state,
+                )
+            )
+        if self._read_elsewhere:  # before the transport reads on
+            data, self._read_elsewhere = self._read_elsewhere, b""
+            self._take(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
@@ -43,7 +66,16 @@ class BoundedConnection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came; a head without an end is not kept, nor is a body that nobody reads."""
+        """Take what came, or pass it to a worker with a shorter queue."""
+        if self._entrance is not None and self._is_at_rest():
+            descriptor = self.transport.get_extra_info("socket").fileno()
+            if self._entrance.peers.passed(descriptor, data):
+                self.transport.abort()  # ours alone: the other's descriptor keeps it open
+                return
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        """Read on; a head without an end is not kept, nor is a body that nobody reads."""
         super().data_received(data)
         if not self._head_is_due:
             if self._sent_away:
@@ -58,21 +90,22 @@ class BoundedConnection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Expect the head of the next request of a connection that is kept alive."""
         self._head_is_due, self._head_bytes = True, 0
+        self._is_between = False
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Decide: serve, or send away."""
         self._head_is_due = False
         self._stop_waiting()
-        crowd = self._crowd if self._is_usual() else None
+        entrance = self._entrance if self._is_usual() else None
         path = self.url.partition(b"?")[0].decode("latin-1")
-        reason = crowd.too_much(path, self.headers) if crowd else None
+        reason = entrance.crowd.too_much(path, self.headers) if entrance else None
         if reason:
             self._send_away(reason)
             return
         super().on_headers_complete()
-        if crowd and self.scope["path"] not in ALWAYS_SERVED:
-            crowd.enter(self.headers)
+        if entrance and self.scope["path"] not in ALWAYS_SERVED:
+            entrance.enter(self.headers)
             self.scope["state"][ENTERED] = True
 
     def on_body(self, body: bytes) -> None:
@@ -82,6 +115,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End the request, or what is left of one that was sent away."""
+        self._is_between = True
         if not self._sent_away:
             super().on_message_complete()
             return
@@ -90,6 +124,12 @@ class BoundedConnection(HttpToolsProtocol):
         if not self.parser.should_keep_alive():
             self.transport.close()
         self.on_response_complete()
+
+    def _is_at_rest(self) -> bool:
+        """Tell whether all is read and all is written of what has come so far."""
+        answered = self.cycle is None or self.cycle.response_complete
+        at_rest = self._is_between and answered and not self.pipeline
+        return at_rest and not self.transport.get_write_buffer_size()
 
     def _is_usual(self) -> bool:
         cycle, parser = self.cycle, self.parser

@@ -1,9 +1,10 @@
 """Overload is shed at the door, before anything is parsed or looked up.
 
-Two things tell it: the event loop is late, or many wait for the database. Work of this process
-makes them so; a request that waits for a hosted model, a reader or a slow sender does not. At
-first those are refused who hold more than a share, so that a quiet caller gets in beside one that
-floods; when it is far too much, everybody. As in CoDel (Nichols & Jacobson 2012) a late moment is
+Two things tell it: the event loop is late, by its timers or by those who wait for their turn in it,
+or many wait for the database. Work of this process makes them so; a request that waits for a
+hosted model, a reader or a slow sender does not. At first those are refused who hold more than a
+share, so that a quiet caller gets in beside one that floods; when it is far too much, everybody.
+As in CoDel (Nichols & Jacobson 2012) a late moment is
 a burst, and a delay that stands is a queue.
 """
 
@@ -43,10 +44,18 @@ class Standing:
 
 
 class Lateness:
-    """How late the event loop calls what is due, measured while somebody is inside."""
+    """How late the event loop calls what is due, measured while somebody is inside.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    `waited` tells for how long the next one in turn has waited for it, in seconds.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        waited: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self._clock = clock
+        self._waited = waited
         self._due = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self.late = Standing(LATE_SECONDS)
@@ -64,7 +73,7 @@ class Lateness:
         asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick, busy)
 
     def _tick(self, busy: Callable[[], bool]) -> None:
-        self.note(self._clock() - self._due)
+        self.note(self._clock() - self._due + self._waited())
         if busy() or not self.late.is_over:
             self._next(busy)
         else:

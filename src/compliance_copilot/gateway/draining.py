@@ -6,7 +6,7 @@ The notice is what a load balancer needs to see `/ready` fail and to send its re
 import asyncio
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -14,7 +14,9 @@ from compliance_copilot.gateway.state import Gateway
 
 
 @contextmanager
-def noticing(gateway: Gateway, notice_seconds: float) -> Iterator[None]:
+def noticing(
+    gateway: Gateway, notice_seconds: float, on_drain: Callable[[], None] = lambda: None
+) -> Iterator[None]:
     """Put the notice before the server's own answer to SIGTERM, where it has one."""
     before = None
     if threading.current_thread() is threading.main_thread():
@@ -29,6 +31,7 @@ def noticing(gateway: Gateway, notice_seconds: float) -> Iterator[None]:
             leave(number, frame)
         else:
             loop.call_soon_threadsafe(loop.call_later, notice_seconds, leave, number, None)
+        loop.call_soon_threadsafe(on_drain)
         gateway.draining = True
 
     signal.signal(signal.SIGTERM, drain)

@@ -6,6 +6,7 @@ such times they are what is too much.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -14,11 +15,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from compliance_copilot.core.clock import new_id
 from compliance_copilot.gateway.crowd import ALWAYS_SERVED, Crowd, Headers
 from compliance_copilot.gateway.middleware import dress
+from compliance_copilot.gateway.peers import Peers
 from compliance_copilot.gateway.problems import problem_of
+from compliance_copilot.gateway.turns import Turns
 from compliance_copilot.telemetry import metrics
 
-CROWD = "crowd"
-"""Where the server's connections find the crowd: in the state of the lifespan."""
+ENTRANCE = "entrance"
+"""Where the server's connections find the entrance: in the state of the lifespan."""
 ENTERED = "entered"
 """In the state of a request that its connection has counted in."""
 _RETRY_AFTER_SECONDS = 1
@@ -27,17 +30,31 @@ _STATUS_LINE = b"HTTP/1.1 503 Service Unavailable\r\n"
 _CLOSE = ((b"connection", b"close"),)
 
 
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """Who is let in, in which order they begin, and who else could serve them."""
+
+    crowd: Crowd
+    turns: Turns
+    peers: Peers
+
+    def enter(self, headers: Headers) -> None:
+        """Count in who was let in."""
+        self.crowd.enter(headers)
+        self.turns.expect()
+
+
 class Turnstile:
     """The outermost part of the application. Raw ASGI."""
 
-    def __init__(self, app: ASGIApp, crowd: Crowd) -> None:
+    def __init__(self, app: ASGIApp, entrance: Entrance) -> None:
         self._app = app
-        self._crowd = crowd
+        self._entrance = entrance
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve, or send away; let the connections know who decides."""
         if scope["type"] == "lifespan" and "state" in scope:
-            scope["state"][CROWD] = self._crowd
+            scope["state"][ENTRANCE] = self._entrance
         if scope["type"] != "http" or scope["path"] in ALWAYS_SERVED:
             await self._app(scope, receive, send)
         elif reason := self._too_much(scope):
@@ -45,17 +62,18 @@ class Turnstile:
                 await send(message)
         else:
             try:
+                await self._entrance.turns.begin()
                 await self._app(scope, receive, send)
             finally:
-                self._crowd.leave(scope["headers"])
+                self._entrance.crowd.leave(scope["headers"])
 
     def _too_much(self, scope: Scope) -> str | None:
         """Decide and count in, unless the connection has done both."""
         if ENTERED in scope.get("state", ()):
             return None
-        reason = self._crowd.too_much(scope["path"], scope["headers"])
+        reason = self._entrance.crowd.too_much(scope["path"], scope["headers"])
         if reason is None:
-            self._crowd.enter(scope["headers"])
+            self._entrance.enter(scope["headers"])
         return reason
 
 

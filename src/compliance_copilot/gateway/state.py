@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from starlette.requests import Request
@@ -25,6 +26,8 @@ class Deployment:
     key_hint: str | None = None
     most_in_flight: int = 256
     drain_notice_seconds: float = 0.0
+    peers_folder: Path | None = None
+    """Where the workers of the port find each other; None: there is one."""
 
 
 class Gateway:
