@@ -1,14 +1,17 @@
 """serve: it starts with one line that works when pasted, ends cleanly, or says why it cannot."""
 
+import asyncio
+import os
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import orjson
+import psutil
 import pytest
 
 from compliance_copilot.cli.serve import base_url
@@ -85,6 +88,71 @@ def test_readiness_flips_before_connections_are_refused(started: CommandLine, wo
                 assert httpx.get(f"{url}/health").status_code == 200
         assert 503 in statuses
         assert process.wait(LONGEST_SECONDS) == 0
+
+
+async def test_a_worker_with_a_queue_passes_requests_to_one_that_has_none(
+    started: CommandLine,
+) -> None:
+    with serving(started.having(WORKERS="2")) as (process, _):
+        url = f"http://127.0.0.1:{started.settings['API_PORT']}"
+        one, other = await both_workers(process.pid, url)
+        key = (started.data_dir / "keys" / "acme_corp.key").read_text().strip()
+        async with AsyncExitStack() as stack:
+            with stopped(other):  # so that all these connections are the one's
+                clients = [await stack.enter_async_context(kept(url, key)) for _ in range(12)]
+                for client in clients:
+                    assert (await client.get("/health")).status_code == 200
+            # No two questions are alike, so each is work.
+            asked = [c.post("/query", json={"query": f"Who is told of breach {n}?"})
+                     for n, c in enumerate(clients)]  # fmt: skip
+            replies = await asyncio.gather(*asked)
+            assert [reply.status_code for reply in replies] == [200] * len(clients)
+            held = [connections_of(pid, int(started.settings["API_PORT"])) for pid in (one, other)]
+        assert held[1] > 0, held
+        assert sum(held) >= len(clients)
+        process.terminate()
+        assert process.wait(LONGEST_SECONDS) == 0
+    assert list((started.data_dir / "peers").rglob("*.sock")) == []
+
+
+async def both_workers(supervisor: int, url: str) -> tuple[int, int]:
+    """Return both workers' numbers when each has had a connection and knows of the other."""
+    async with kept(url, "") as client:
+        assert (await client.get("/ready")).status_code == 200  # one is there
+    workers = [
+        child.pid
+        for child in psutil.Process(supervisor).children()
+        if "spawn_main" in " ".join(child.cmdline())
+    ]
+    one, other = workers
+    for resting in (one, other):
+        with stopped(resting):
+            async with kept(url, "") as client:
+                assert (await client.get("/health")).status_code == 200
+    await asyncio.sleep(1.5)  # they look around every second
+    return one, other
+
+
+@contextmanager
+def stopped(worker: int) -> Iterator[None]:
+    """Keep a worker from taking connections."""
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(worker, signal.SIGCONT)
+
+
+def kept(url: str, key: str) -> httpx.AsyncClient:
+    """Return a client of one connection."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    return httpx.AsyncClient(base_url=url, headers=headers, timeout=LONGEST_SECONDS)
+
+
+def connections_of(worker: int, port: int) -> int:
+    """Return how many connections to a port a process holds."""
+    established = psutil.Process(worker).net_connections("tcp")
+    return sum(c.laddr.port == port and c.status == "ESTABLISHED" for c in established)
 
 
 def test_a_taken_port_is_told_in_one_line(new_cli: CommandLine) -> None:

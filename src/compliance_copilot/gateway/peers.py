@@ -173,9 +173,11 @@ class Peers:
             del self._peers[name]
 
     def _forget(self, peer: _Peer) -> None:
-        """Take out one who is gone without a farewell."""
-        Path(peer.address).unlink(missing_ok=True)
-        self._peers.pop(Path(peer.address).stem, None)
+        """Take out one who is gone without a farewell, and what he left."""
+        address = Path(peer.address)
+        for path in (address, address.with_suffix("")):
+            path.unlink(missing_ok=True)
+        self._peers.pop(address.stem, None)
 
 
 def _address(own: Path) -> str:

@@ -40,7 +40,7 @@ HTTP_LATENCY = _seconds("http_request", "From first to last byte.", "route")
 OWN_LATENCY = _seconds(
     "http_request_own", "Without the time of hosted models.", "route", buckets=_QUICK
 )
-PASSED = _counter("passed", "Passed to another worker, by why.", "reason")
+PASSED = _counter("passed", "Passed to another worker, by why: its queue was shorter.", "reason")
 SHED = _counter("shed", "Sent away before any work, by what was too much.", "reason")
 
 # Admission
