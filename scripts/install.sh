@@ -1,6 +1,6 @@
 # Read by run_api.sh and run_tests.sh: .venv with the locked requirements, once per lock.
+. scripts/choose_python.sh
 if [ ! -x .venv/bin/python ]; then
-    . scripts/choose_python.sh
     candidates=("${PYTHON:-python3}")
     [ -n "${PYTHON:-}" ] || candidates+=(/usr/bin/python3)
     chosen=$(chosen_python "${candidates[@]}")
