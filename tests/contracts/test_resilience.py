@@ -84,23 +84,17 @@ async def answered(
     seconds: float = 5,
 ) -> Finished:
     drafted: list[str] = []
-    stream = (by or resilient()).generate(chain, request, rows, deadline=Deadline.after(seconds))
-    async for item in stream:
+
+    def take(item: Link | DraftSentence) -> None:
         if isinstance(item, Link):
             drafted.clear()  # what an attempt before had drafted was in vain
-        elif isinstance(item, DraftSentence):
-            drafted.append(item.text)
         else:
-            assert drafted == ["Backups of customer data are kept for 35 days."]
-            return item
-    raise AssertionError
+            drafted.append(item.text)
 
-
-async def first_sentence(stream: AsyncIterator[object]) -> DraftSentence:
-    assert isinstance(await anext(stream), Link)
-    item = await anext(stream)
-    assert isinstance(item, DraftSentence)
-    return item
+    by = by or resilient()
+    done = await by.draft(chain, request, take, rows, deadline=Deadline.after(seconds))
+    assert drafted == ["Backups of customer data are kept for 35 days."]
+    return done
 
 
 async def test_a_healthy_provider_is_called_once(links: list[Link], rows: Rows) -> None:
@@ -227,12 +221,12 @@ async def test_after_visible_output_there_is_no_other_attempt(
     rows.settled.clear()
     after = len("".join(before_the_end)) + 20
     provider.fault("cut", path="/v1/chat/completions", after_bytes=after)
-    stream = resilient().generate(
-        links, request, rows, deadline=Deadline.after(5), shown=lambda: True
-    )
-    await first_sentence(stream)
+    taken: list[Link | DraftSentence] = []
     with pytest.raises(ModelUnavailable) as caught:
-        await anext(stream)
+        await resilient().draft(
+            links, request, taken.append, rows, deadline=Deadline.after(5), shown=lambda: True
+        )
+    assert [type(item) for item in taken] == [Link, DraftSentence]
     assert caught.value.facts["reason"] == "interrupted"
     assert rows.outcomes == ["interrupted"]
     assert rows.settled[0].usage.input_tokens > 0
@@ -245,11 +239,21 @@ async def test_a_reader_who_leaves_has_his_row_settled(
     links: list[Link], rows: Rows, provider: RunningProvider
 ) -> None:
     provider.fault("drip", seconds=0.01)
-    stream = resilient().generate(
-        links, request, rows, deadline=Deadline.after(5), shown=lambda: True
+    shown = asyncio.Event()
+
+    def take(item: Link | DraftSentence) -> None:
+        if isinstance(item, DraftSentence):
+            shown.set()
+
+    reading = asyncio.create_task(
+        resilient().draft(
+            links, request, take, rows, deadline=Deadline.after(5), shown=shown.is_set
+        )
     )
-    await first_sentence(stream)
-    await stream.aclose()
+    await shown.wait()
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
     assert rows.outcomes == ["interrupted"]
     assert rows.settled[0].estimated
 

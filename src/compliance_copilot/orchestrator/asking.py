@@ -12,7 +12,7 @@ from compliance_copilot.core.replies import query_body
 from compliance_copilot.core.vocabulary import Permit, QueryReply, RetrievalMode
 from compliance_copilot.orchestrator.attempts import LedgerAttempts
 from compliance_copilot.orchestrator.embedding import LOCAL, Embedding
-from compliance_copilot.orchestrator.replying import query_reply
+from compliance_copilot.orchestrator.replying import metadata, query_reply
 from compliance_copilot.orchestrator.reservations import Reservations
 from compliance_copilot.orchestrator.rooms import Rooms
 from compliance_copilot.orchestrator.steps import LedgerSteps
@@ -154,9 +154,8 @@ class Asking:
             tell=tell,
         )
         settlement = attempts.last(answered.answer.outcome.value)
-        reply = query_reply(permit, answered, meter, settlement, found)
-        told = replace(reply.metadata, standalone_question=question.standalone)
-        return replace(reply, metadata=told), settlement
+        told = metadata(permit, meter, settlement, found, answered, standalone=question.standalone)
+        return query_reply(answered, told), settlement
 
 
 def checked_question(text: str, narrowing: Narrowing = EVERYTHING) -> Question:

@@ -65,8 +65,8 @@ class AtHand:
         offer = self._kept(draft.permit) or await self._made(draft.permit)
         if offer is None:
             return None
+        self._offer = offer
         row = offer.meter.prepared(offer.settlement, reply=query_body(offer.reply))
-        self._offer = replace(offer, reply=replace(offer.reply, written=offer.meter.written))
         return Ready(draft.config_version, offer.corpus_version, row)
 
     def given(self, permit: Permit, tell: Tell) -> QueryReply:
@@ -76,7 +76,7 @@ class AtHand:
             raise RuntimeError("No answer was offered to this admission.")
         offer.meter.was_settled(offer.settlement)
         metadata = with_quota(offer.reply.metadata, permit)
-        reply = replace(offer.reply, metadata=metadata)
+        reply = replace(offer.reply, metadata=metadata, written=offer.meter.written)
         self._note(permit, offer, reply)
         tell_whole(reply, tell)
         return reply
@@ -97,7 +97,7 @@ class AtHand:
         version = None if self.call.fresh else cache.corpus_version(permit.tenant_id)
         if version is None or not permit.config.cache:
             return None
-        kept = cache.get(cache_key(replace(permit, corpus_version=version), self.question))
+        kept = cache.get(cache_key(permit, self.question, version))
         if kept is None:
             return None
         meter = self._meter(permit)
@@ -109,13 +109,13 @@ class AtHand:
         version = asking.at_hand(permit, self.question)
         if version is None:
             return None
-        permit = replace(permit, corpus_version=version)
         if permit.config.cache and not self.call.fresh:
-            key = cache_key(permit, self.question)
+            key = cache_key(permit, self.question, version)
             if cache.flight(key) is not None:  # whoever is let in waits for that one
                 return None
             cache.take_off(key)
             self._flight = key
+        permit = replace(permit, corpus_version=version)
         meter = self._meter(permit)
         try:
             reply, settlement = await asking.made(permit, self.question, meter)

@@ -32,7 +32,7 @@ class Caching:
         """Return the settled reply; `fresh` goes round the cache in both directions."""
         if fresh or not permit.config.cache:
             return await self.asking.answer(permit, question, meter, tell)
-        key = cache_key(permit, question)
+        key = cache_key(permit, question, permit.corpus_version)
         while True:
             kept = self.rooms.cache.get(key)
             if kept is not None:
@@ -70,11 +70,11 @@ class Caching:
         return fallback is None or fallback["reason"] == standing
 
 
-def cache_key(permit: Permit, question: Question) -> CacheKey:
+def cache_key(permit: Permit, question: Question, corpus_version: int) -> CacheKey:
     """Return all that the answer depends on."""
     return CacheKey(
         tenant_id=permit.tenant_id,
-        corpus_version=permit.corpus_version,
+        corpus_version=corpus_version,
         config=permit.config,
         question=normalized(question.text),
         narrowing=question.narrowing,

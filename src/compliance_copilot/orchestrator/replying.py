@@ -6,12 +6,9 @@ from compliance_copilot.rag.generation import Answered
 from compliance_copilot.rag.retrieval import Retrieved
 
 
-def query_reply(
-    permit: Permit, answered: Answered, meter: Meter, settlement: Settlement, found: Retrieved
-) -> QueryReply:
-    """Return the reply to a question, with the settlement that is about to be made counted in."""
+def query_reply(answered: Answered, told: ReplyMetadata) -> QueryReply:
+    """Return the reply to a question."""
     answer = answered.answer
-    told = metadata(permit, meter, settlement, found, answered)
     return QueryReply(answer.text, answer.outcome, answer.sources, answer.citations, told)
 
 
@@ -21,8 +18,13 @@ def metadata(
     settlement: Settlement,
     found: Retrieved,
     answered: Answered | None = None,
+    *,
+    standalone: str | None = None,
 ) -> ReplyMetadata:
-    """Return how a reply came about."""
+    """Return how a reply came about, with the settlement that is about to be made counted in.
+
+    `standalone`: what a follow-up was made into.
+    """
     usage = meter.usage if meter.settled else meter.usage_with(settlement)
     cost = meter.cost_micro_usd + (0 if meter.settled else meter.cost_of(settlement))
     return ReplyMetadata(
@@ -40,6 +42,7 @@ def metadata(
         held_sources=found.held,
         fallback=answered.fallback if answered else None,
         unsupported_sentences=answered.unsupported_sentences if answered else 0,
+        standalone_question=standalone,
         quota=permit.quota,
         remaining=permit.remaining,
         reset_seconds=permit.reset_seconds,

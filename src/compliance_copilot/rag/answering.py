@@ -52,20 +52,22 @@ _WORDING = {
 class Citations:
     """Numbers quotes in the order in which they appear; the same stretch keeps its number."""
 
+    all: list[Citation] = field(default_factory=list)
+    """Every citation so far, in order."""
     _numbers: dict[CheckedQuote, int] = field(default_factory=dict)
 
     def markers(self, quotes: Sequence[CheckedQuote]) -> str:
         """Return ` [1][2]` for these quotes, numbering those that are new."""
-        numbers = {self._numbers.setdefault(q, len(self._numbers) + 1) for q in quotes}
+        numbers = {self._number(quote) for quote in quotes}
         return " " + "".join(f"[{number}]" for number in sorted(numbers))
 
-    @property
-    def all(self) -> list[Citation]:
-        """Return every citation so far, in order."""
-        return [
-            Citation(number, quote.source, quote.text, quote.start, quote.end)
-            for quote, number in self._numbers.items()
-        ]
+    def _number(self, quote: CheckedQuote) -> int:
+        number = self._numbers.get(quote)
+        if number is None:
+            number = self._numbers[quote] = len(self._numbers) + 1
+            cited = Citation(number, quote.source, quote.text, quote.start, quote.end)
+            self.all.append(cited)
+        return number
 
 
 def shown(

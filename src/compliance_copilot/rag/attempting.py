@@ -4,15 +4,20 @@ Must not enter: vendors, SQL, the order of a chain.
 """
 
 from collections.abc import Sequence
+from contextvars import Token
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, cast
+
+from opentelemetry import baggage
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
 
 from compliance_copilot.core.errors import DeadlineExceeded, ModelUnavailable
 from compliance_copilot.core.vocabulary import DraftSentence, GenerationEnd, ModelTier, Usage
 from compliance_copilot.rag.breaker import Breaker
 from compliance_copilot.rag.ports import GenerationRequest, Generator
-from compliance_copilot.rag.spans import GenerationSpan
+from compliance_copilot.rag.spans import LOCAL, GenerationSpan
 
 DEAD = frozenset({"connect", "timeout", "server_error", "interrupted"})
 """Failures that speak against the provider; a refused key or a full quota does not."""
@@ -82,6 +87,7 @@ class Attempt:
         self._attempts = attempts
         self._breaker = breaker
         self._span: GenerationSpan | None = None
+        self._token: Token[Context] | None = None
 
     async def __aenter__(self) -> "Attempt":
         """Begin the row: until it is there, nobody is called."""
@@ -90,6 +96,10 @@ class Attempt:
         except BaseException:
             self._breaker.released()
             raise
+        if self._link.generator.provider != LOCAL:
+            # Some vendors' clients put the baggage into a header by themselves; ours names the
+            # tenant.
+            self._token = otel_context.attach(baggage.clear())
         self._span = GenerationSpan(self._link.generator.provider, self._link.model, self.request)
         return self
 
@@ -118,6 +128,8 @@ class Attempt:
         self._tell_breaker(settled.outcome)
         if self._span is not None:
             self._span.ended(settled.outcome, self.end, self.held)
+        if self._token is not None:
+            otel_context.detach(self._token)
         self._attempts.ended(self._link, settled)
         return self.failure is not None
 

@@ -5,12 +5,8 @@ vendors, SQL, retries.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
-
-from opentelemetry import baggage
-from opentelemetry import context as otel_context
 
 from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.errors import DeadlineExceeded, ModelUnavailable
@@ -31,7 +27,7 @@ from compliance_copilot.rag.links import Links
 from compliance_copilot.rag.ports import GenerationRequest
 from compliance_copilot.rag.reading import reading_of
 from compliance_copilot.rag.resilience import Finished, Resilient, Tried
-from compliance_copilot.rag.spans import count_answer
+from compliance_copilot.rag.spans import LOCAL, count_answer
 from compliance_copilot.telemetry.tracing import span
 
 UNVERIFIABLE = "unverifiable_answer"
@@ -94,19 +90,14 @@ class Answerer:
         Raises ModelUnavailable, DeadlineExceeded, or what `attempts` raises.
         """
         asked = _Asked(question, sources, config, deadline, tell)
-        # Some vendors' clients put the baggage into a header by themselves; ours names the tenant.
-        token = otel_context.attach(baggage.clear())
-        try:
-            finished = await self._drafted(self.chain(config), asked, attempts)
-            tried = [*finished.tried]
-            if asked.unverifiable and finished.link.generator.provider != "local":
-                end = finished.end
-                attempts.ended(finished.link, Settled.of(end, UNVERIFIABLE))
-                tried[-1] = Tried(tried[-1].tier, tried[-1].provider, tried[-1].model, UNVERIFIABLE)
-                finished = await self._drafted(self.chain(config)[-1:], asked, attempts)
-                tried += finished.tried
-        finally:
-            otel_context.detach(token)
+        chain = self.chain(config)
+        finished = await self._drafted(chain, asked, attempts)
+        tried = [*finished.tried]
+        if finished.link.generator.provider != LOCAL and asked.unverifiable:
+            attempts.ended(finished.link, Settled.of(finished.end, UNVERIFIABLE))
+            tried[-1] = Tried(tried[-1].tier, tried[-1].provider, tried[-1].model, UNVERIFIABLE)
+            finished = await self._drafted(chain[-1:], asked, attempts)
+            tried += finished.tried
         return self._answered(asked, finished.link, tried)
 
     async def advise(
@@ -124,23 +115,20 @@ class Answerer:
         it says is nothing to go by. Raises what `attempts` raises.
         """
         link = self.first(config)
-        if link.generator.provider == "local":
+        if link.generator.provider == LOCAL:
             return ()
         request = GenerationRequest(
             text, (), link.model, min(config.max_tokens, advice.MOST_TOKENS), 0.0,
             instruction=instruction,
         )  # fmt: skip
-        token = otel_context.attach(baggage.clear())
         try:
-            items = self._resilient.generate(
-                [link], lambda _: request, attempts, deadline=deadline.share(advice.SHARE_OF_TIME)
+            share = deadline.share(advice.SHARE_OF_TIME)
+            told: list[Link | DraftSentence] = []
+            await self._resilient.draft(
+                [link], lambda _: request, told.append, attempts, deadline=share
             )
-            async with aclosing(items):
-                told = [item async for item in items]
         except (ModelUnavailable, DeadlineExceeded):
             return ()
-        finally:
-            otel_context.detach(token)
         return advice.lines_of([item for item in told if isinstance(item, DraftSentence)])
 
     def _answered(self, asked: "_Asked", link: Link, tried: Sequence[Tried]) -> Answered:
@@ -156,20 +144,14 @@ class Answerer:
     async def _drafted(
         self, chain: Sequence[Link], asked: "_Asked", attempts: Attempts
     ) -> Finished:
-        items = self._resilient.generate(
-            chain, asked.request, attempts, deadline=asked.deadline, shown=asked.is_shown
+        return await self._resilient.draft(
+            chain,
+            asked.request,
+            asked.take,
+            attempts,
+            deadline=asked.deadline,
+            shown=asked.is_shown,
         )
-        async with aclosing(items):
-            async for item in items:
-                if isinstance(item, Finished):
-                    return item
-                if isinstance(item, Link):
-                    asked.begin()
-                else:
-                    with span("verify"):
-                        checked = check(item, asked.sources)
-                    asked.composition.add(checked)
-        raise AssertionError  # the chain raises when nobody answered
 
     def _fallback(
         self, config: EffectiveConfig, answered: Link, tried: Sequence[Tried]
@@ -214,6 +196,15 @@ class _Asked:
         self.composition = Composition(
             self.question, self.sources, unsupported=self.config.unsupported, tell=self._tell
         )
+
+    def take(self, item: Link | DraftSentence) -> None:
+        """Take in what a generator gives: its sentences, each checked."""
+        if isinstance(item, Link):
+            self.begin()
+            return
+        with span("verify"):
+            checked = check(item, self.sources)
+        self.composition.add(checked)
 
     def is_shown(self) -> bool:
         """Tell whether a reader has seen some of the answer."""

@@ -15,13 +15,16 @@ class Watch:
 
     def look(self, found: Retrieved, *, hold: bool) -> Retrieved:
         """Return what was found with its flags; with `hold`, the flagged sources are taken out."""
-        sources = [
-            replace(source, suspicious=True) if reading_of(source.chunk).suspicious else source
-            for source in found.sources
-        ]
+        flags = [reading_of(source.chunk).suspicious for source in found.sources]
+        if not any(flags):
+            return found
         if not hold:
+            sources = [
+                replace(source, suspicious=True) if flag else source
+                for source, flag in zip(found.sources, flags, strict=True)
+            ]
             return replace(found, sources=sources)
-        kept = [n for n, source in enumerate(sources) if not source.suspicious]
+        kept = [n for n, flag in enumerate(flags) if not flag]
         told = [found.explained[n] for n in kept] if found.explained else ()
-        clean = [sources[n] for n in kept]
-        return replace(found, sources=clean, explained=told, held=len(sources) - len(clean))
+        clean = [found.sources[n] for n in kept]
+        return replace(found, sources=clean, explained=told, held=len(flags) - len(clean))

@@ -17,6 +17,7 @@ from compliance_copilot.core.vocabulary import DraftSentence, GenerationEnd, Mod
 from compliance_copilot.rag.attempting import Attempt, Attempts, Link
 from compliance_copilot.rag.breaker import Breakers
 from compliance_copilot.rag.ports import GenerationRequest
+from compliance_copilot.rag.spans import LOCAL
 
 RETRYABLE = frozenset({"connect", "rate_limited", "server_error", "schema_refused"})
 """Failures that cost nothing and may be over in a moment. What was begun was paid for: a broken or
@@ -35,7 +36,7 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The last thing of a chain: who answered, and everything that was tried on the way."""
+    """How a chain ended well: who answered, and everything that was tried on the way."""
 
     end: GenerationEnd
     link: Link
@@ -57,22 +58,24 @@ class Policy:
     kept_share: float = 0.4
 
 
+Taker = Callable[[Link | DraftSentence], object]
+"""Who takes what comes: for each attempt its link, then its sentences. A link that comes after
+sentences means that those were in vain."""
+
+
 @dataclass(slots=True)
 class _Run:
     """One walk along a chain."""
 
     request: Callable[[Link], GenerationRequest]
+    take: Taker
     attempts: Attempts
     deadline: Deadline
     shown: Callable[[], bool]
     tried: list[Tried] = field(default_factory=list)
-    failure: ModelUnavailable | None = None
 
     def note(self, link: Link, outcome: str) -> None:
         self.tried.append(Tried(link.tier, link.generator.provider, link.model, outcome))
-
-
-_Items = AsyncGenerator[Link | DraftSentence | Finished, None]
 
 
 def _never() -> bool:
@@ -92,61 +95,64 @@ class Resilient:
         self._policy = policy
         self._sleep = sleep
 
-    async def generate(
+    async def draft(
         self,
         chain: Sequence[Link],
         request: Callable[[Link], GenerationRequest],
+        take: Taker,
         attempts: Attempts,
         *,
         deadline: Deadline,
         shown: Callable[[], bool] = _never,
-    ) -> _Items:
-        """Yield for each attempt its link and then its sentences as they come; at last Finished.
+    ) -> Finished:
+        """Hand `take` each attempt's link and its sentences as they come; return who answered.
 
-        A link that comes after sentences means that those were in vain. Once `shown` says that a
-        reader has seen some of it, there is no other attempt. Raises ModelUnavailable (facts:
-        `provider`, `reason`, `attempts`), DeadlineExceeded, or what `attempts` raises.
+        Once `shown` says that a reader has seen some of it, there is no other attempt. Raises
+        ModelUnavailable (facts: `provider`, `reason`, `attempts`), DeadlineExceeded, or what
+        `attempts` raises.
         """
-        run = _Run(request, attempts, deadline, shown)
+        run = _Run(request, take, attempts, deadline, shown)
         for place, link in enumerate(chain):
-            async with aclosing(self._asked(run, link, chain[place + 1 :])) as items:
-                async for item in items:
-                    yield item
-                    if isinstance(item, Finished):
-                        return
+            end = await self._asked(run, link, chain[place + 1 :])
+            if end is not None:
+                return Finished(end, link, tuple(run.tried))
         raise _given_up(run)
 
-    async def _asked(self, run: _Run, link: Link, following: Sequence[Link]) -> _Items:
-        """Ask one link, as often as the policy allows."""
+    async def _asked(
+        self, run: _Run, link: Link, following: Sequence[Link]
+    ) -> GenerationEnd | None:
+        """Ask one link, as often as the policy allows; None when it did not answer."""
         breaker = self.breakers.of((link.generator.provider, link.model, link.scope))
         for number in range(1, self._policy.attempts + 1):
             kept = self._kept_seconds(run.deadline, following)
             if run.deadline.remaining_seconds() <= kept:
                 run.note(link, "no_time")
-                return
+                return None
             if not breaker.admit():
                 run.note(link, "breaker_open")
-                return
+                return None
             limit = Deadline(run.deadline.at_seconds - kept)
             attempt = Attempt(link, run.request(link), run.attempts, breaker)
-            async with aclosing(_attempted(run, link, attempt, limit)) as items:
-                async for item in items:
-                    yield item
-            if run.failure is None or not await self._worth_another(run, number, limit):
-                return
+            await _attempted(run, link, attempt, limit)
+            if attempt.failure is None:
+                return attempt.end
+            if not await self._worth_another(run, number, attempt.failure, limit):
+                return None
+        return None
 
     def _kept_seconds(self, deadline: Deadline, following: Sequence[Link]) -> float:
         """Return the seconds that belong to the links that follow."""
         remaining = deadline.remaining_seconds()
         if not following:
             return 0.0
-        if all(link.generator.provider == "local" for link in following):
+        if all(link.generator.provider == LOCAL for link in following):
             return min(self._policy.kept_seconds, 0.5 * remaining)
         return self._policy.kept_share * remaining
 
-    async def _worth_another(self, run: _Run, number: int, limit: Deadline) -> bool:
+    async def _worth_another(
+        self, run: _Run, number: int, failure: ModelUnavailable, limit: Deadline
+    ) -> bool:
         """Tell, after waiting, whether the same link is to be asked again."""
-        failure = cast("ModelUnavailable", run.failure)
         if run.shown():
             raise failure
         if number >= self._policy.attempts or failure.facts.get("reason") not in RETRYABLE:
@@ -166,21 +172,17 @@ class Resilient:
         return max(doubled * random.uniform(0.5, 1.0), wished)  # noqa: S311 - not a secret
 
 
-async def _attempted(run: _Run, link: Link, attempt: Attempt, limit: Deadline) -> _Items:
-    """Make one call; a failure is left in the run."""
-    run.failure = None
+async def _attempted(run: _Run, link: Link, attempt: Attempt, limit: Deadline) -> None:
+    """Make one call; how it went is left in the attempt."""
     async with attempt:
-        yield link
+        run.take(link)
         stream = link.generator.generate(attempt.request, deadline=limit)
         async with aclosing(cast("AsyncGenerator[DraftSentence | GenerationEnd, None]", stream)):
             async for item in stream:
                 attempt.note(item)
                 if isinstance(item, DraftSentence):
-                    yield item
+                    run.take(item)
     run.note(link, attempt.outcome)
-    run.failure = attempt.failure
-    if attempt.end is not None and run.failure is None:
-        yield Finished(attempt.end, link, tuple(run.tried))
 
 
 def _given_up(run: _Run) -> CopilotError:

@@ -12,7 +12,7 @@ from compliance_copilot.rag.linked import LinkedChunks
 from compliance_copilot.rag.ports import Embedder, VectorIndex
 from compliance_copilot.rag.searching import RetrievalRequest, Retrieved, Search
 from compliance_copilot.telemetry import metrics
-from compliance_copilot.telemetry.tracing import content_is_on, span
+from compliance_copilot.telemetry.tracing import content_is_on, is_on, span
 
 __all__ = ["RetrievalRequest", "Retrieved", "Retriever"]
 _ALONE = Alone()
@@ -34,7 +34,7 @@ class Retriever:
         Raises RetrievalUnavailable, ModelUnavailable (the embedder's vendor), DeadlineExceeded.
         """
         began = time.perf_counter()
-        with span("retrieve", _told(request)) as retrieving:
+        with span("retrieve", _told(request) if is_on() else None) as retrieving:
             found = await self._found(tenant_id, request, companion)
             retrieving.set_attribute("sources", len(found.sources))
         mode = request.config.retrieval_mode.value
