@@ -11,7 +11,7 @@ import time
 import unicodedata
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import orjson
@@ -163,8 +163,9 @@ class Flight:
 
 def _written(reply: QueryReply) -> bytes:
     """Return all of a reply but what is not its own: how it was sent, what was read for it."""
-    return orjson.dumps(replace(reply, written=None), default=_plain)
+    return orjson.dumps(reply, default=_plain)
 
 
 def _plain(value: object) -> str | None:
-    return str(value) if isinstance(value, UUID) else None  # the driver's own kind of UUID
+    # The driver's own kind of UUID; None stands for what is not the reply's own.
+    return str(value) if isinstance(value, UUID) else None

@@ -6,15 +6,17 @@ of any tenant.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from types import TracebackType
 from typing import Any, LiteralString, TypeAlias
 
 import asyncpg
 
 from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.errors import (
+    CopilotError,
     DeadlineExceeded,
     RetrievalUnavailable,
     SetupError,
@@ -52,26 +54,41 @@ _RETRY_AFTER_SECONDS = 2
 _CROWD = 2
 
 
-@contextmanager
-def _named_failures() -> Iterator[None]:
-    """Turn what the driver raises when the server is away into our two errors."""
-    try:
-        yield
-    except (TimeoutError, asyncpg.QueryCanceledError) as error:
-        # First, because a TimeoutError is an OSError too.
-        raise DeadlineExceeded("The database took longer than this request has.") from error
-    except _UNREACHABLE as error:
-        raise StoreUnavailable(
+class _NamedFailures:
+    """Turns what the driver raises when the server is away into our two errors."""
+
+    def __enter__(self) -> None:
+        """Nothing is kept: one context serves everybody."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        named = None if error is None else _named(error)
+        if named is not None:
+            raise named from error
+
+
+def _named(error: BaseException) -> CopilotError | None:
+    # First, because a TimeoutError is an OSError too.
+    if isinstance(error, TimeoutError | asyncpg.QueryCanceledError):
+        return DeadlineExceeded("The database took longer than this request has.")
+    if isinstance(error, _UNREACHABLE):
+        return StoreUnavailable(
             "The database does not answer.", retry_after_seconds=_RETRY_AFTER_SECONDS
-        ) from error
-    except asyncpg.PostgresError as error:
-        if error.sqlstate != _OTHER_EMBEDDER:
-            raise
-        raise RetrievalUnavailable(
+        )
+    if isinstance(error, asyncpg.PostgresError) and error.sqlstate == _OTHER_EMBEDDER:
+        return RetrievalUnavailable(
             "These documents are being moved to another embedder or vector store.",
             reason="reindex",
             retry_after_seconds=60,
-        ) from error
+        )
+    return None
+
+
+_NAMED_FAILURES = _NamedFailures()
 
 
 class Database:
@@ -102,23 +119,24 @@ class Database:
         The function enters the tenant in its first line (see `migrations/sql`).
         """
         timeout = deadline.remaining_seconds() if deadline else _DEFAULT_TIMEOUT_SECONDS
-        with _named_failures():
-            async with asyncio.timeout(timeout), self._slots.one_of(tenant_id):
-                return await self._fetch(statement, (tenant_id, *arguments))
+        with _NAMED_FAILURES:
+            async with (
+                asyncio.timeout(timeout),
+                self._slots.one_of(tenant_id),
+                self._lending.connection() as connection,
+            ):
+                rows: list[Row] = await connection.fetch(statement, tenant_id, *arguments)
+                return rows
 
     async def call_platform(
         self, statement: LiteralString, *arguments: object, deadline: Deadline | None = None
     ) -> list[Row]:
         """Run one statement outside of any tenant: no protected row is visible."""
         timeout = deadline.remaining_seconds() if deadline else _DEFAULT_TIMEOUT_SECONDS
-        with _named_failures():
-            async with asyncio.timeout(timeout):
-                return await self._fetch(statement, arguments)
-
-    async def _fetch(self, statement: str, arguments: tuple[object, ...]) -> list[Row]:
-        async with self._lending.connection() as connection:
-            rows: list[Row] = await connection.fetch(statement, *arguments)
-            return rows
+        with _NAMED_FAILURES:
+            async with asyncio.timeout(timeout), self._lending.connection() as connection:
+                rows: list[Row] = await connection.fetch(statement, *arguments)
+                return rows
 
     @asynccontextmanager
     async def transaction(
@@ -129,7 +147,7 @@ class Database:
         What it appends to the audit log is anchored outside the database after the commit.
         """
         timeout = deadline.remaining_seconds() if deadline else _DEFAULT_TIMEOUT_SECONDS
-        with _named_failures(), audit.noting() as appended:
+        with _NAMED_FAILURES, audit.noting() as appended:
             async with (
                 asyncio.timeout(timeout),
                 self._slots.one_of(tenant_id),
@@ -143,7 +161,7 @@ class Database:
     @asynccontextmanager
     async def platform_transaction(self) -> AsyncIterator[Connection]:
         """Open a transaction outside of any tenant."""
-        with _named_failures(), audit.noting() as appended:
+        with _NAMED_FAILURES, audit.noting() as appended:
             async with (
                 asyncio.timeout(_DEFAULT_TIMEOUT_SECONDS),
                 self._lending.connection() as connection,
@@ -173,7 +191,7 @@ class Database:
         """Open a connection outside of the pool and of any tenant, for one who listens on it."""
         if self._connect is None:
             raise SetupError("This database was opened without an address.")
-        with _named_failures():
+        with _NAMED_FAILURES:
             connection = await self._connect()
         try:
             yield connection

@@ -8,6 +8,7 @@ that nobody waits for stays at hand for the next one: the pool makes a task to t
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from types import TracebackType
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -29,25 +30,26 @@ class Lending:
         self.waiting = 0
         """How many wait for a connection."""
 
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        """Lend a connection while the block lasts."""
-        connection = self._kept() or await self._acquired()
-        cut_off = False
-        try:
-            yield connection
-        except asyncio.CancelledError:
-            cut_off = True
-            raise
-        finally:
-            if cut_off:
-                task = asyncio.create_task(self._part(connection), name="parting")
-                self._parting.add(task)
-                task.add_done_callback(self._parting.discard)
-            elif not self.waiting and len(self._at_hand) < _MOST_AT_HAND and _is_open(connection):
-                self._at_hand.append(connection)
-            else:
-                await self._pool.release(connection)
+    def connection(self) -> "_Loan":
+        """Return a context that lends a connection."""
+        return _Loan(self)
+
+    async def lend(self) -> Connection:
+        """Lend a connection as soon as there is one."""
+        return self._kept() or await self._acquired()
+
+    async def take_back(self, connection: Connection) -> None:
+        """Take back a connection whose work has come to its end, well or not."""
+        if not self.waiting and len(self._at_hand) < _MOST_AT_HAND and _is_open(connection):
+            self._at_hand.append(connection)
+        else:
+            await self._pool.release(connection)
+
+    def part(self, connection: Connection) -> None:
+        """Take back, beside, a connection whose work was cut off."""
+        task = asyncio.create_task(self._part(connection), name="parting")
+        self._parting.add(task)
+        task.add_done_callback(self._parting.discard)
 
     @property
     def at_hand(self) -> int:
@@ -90,9 +92,34 @@ class Lending:
 
 
 def _is_open(connection: Connection) -> bool:
-    with suppress(asyncpg.InterfaceError):  # it was lost, and the pool has taken it back itself
+    try:
         return not connection.is_closed()
-    return False
+    except asyncpg.InterfaceError:  # it was lost, and the pool has taken it back itself
+        return False
+
+
+class _Loan:
+    """The context of one connection."""
+
+    __slots__ = ("_connection", "_lending")
+
+    def __init__(self, lending: Lending) -> None:
+        self._lending = lending
+
+    async def __aenter__(self) -> Connection:
+        self._connection = await self._lending.lend()
+        return self._connection
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            self._lending.part(self._connection)
+        else:
+            await self._lending.take_back(self._connection)
 
 
 @asynccontextmanager

@@ -1,8 +1,7 @@
 """A tenant's share of the pool: a burst of one leaves connections for the others."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from compliance_copilot.core.vocabulary import TenantId
 
@@ -13,26 +12,56 @@ class Slots:
     def __init__(self, most: int) -> None:
         self._most = most
         self.waiting = 0
-        self._rooms: dict[TenantId, tuple[asyncio.Semaphore, int]] = {}
+        self._rooms: dict[TenantId, _Room] = {}
 
-    @asynccontextmanager
-    async def one_of(self, tenant_id: TenantId) -> AsyncIterator[None]:
-        """Hold one of the tenant's slots; what nobody holds or awaits is not kept."""
-        room, users = self._rooms.get(tenant_id, (asyncio.Semaphore(self._most), 0))
-        self._rooms[tenant_id] = (room, users + 1)
+    def one_of(self, tenant_id: TenantId) -> "_Slot":
+        """Return a context that holds one of the tenant's slots."""
+        return _Slot(self, tenant_id)
+
+    async def take(self, tenant_id: TenantId) -> None:
+        """Take one of the tenant's slots as soon as there is one."""
+        room = self._rooms.get(tenant_id)
+        if room is None:
+            room = self._rooms[tenant_id] = _Room(asyncio.Semaphore(self._most))
+        room.users += 1
+        self.waiting += 1
         try:
-            self.waiting += 1
-            try:
-                await room.acquire()
-            finally:
-                self.waiting -= 1
-            try:
-                yield
-            finally:
-                room.release()
+            await room.slots.acquire()
+        except BaseException:
+            self._leave(tenant_id, room)
+            raise
         finally:
-            room, users = self._rooms[tenant_id]
-            if users == 1:
-                del self._rooms[tenant_id]
-            else:
-                self._rooms[tenant_id] = (room, users - 1)
+            self.waiting -= 1
+
+    def give_back(self, tenant_id: TenantId) -> None:
+        """Give one back; what nobody holds or awaits is not kept."""
+        room = self._rooms[tenant_id]
+        room.slots.release()
+        self._leave(tenant_id, room)
+
+    def _leave(self, tenant_id: TenantId, room: "_Room") -> None:
+        room.users -= 1
+        if not room.users:
+            del self._rooms[tenant_id]
+
+
+@dataclass(slots=True)
+class _Room:
+    """The slots of one tenant, and how many hold or await one."""
+
+    slots: asyncio.Semaphore
+    users: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """The context of one slot."""
+
+    slots: Slots
+    tenant_id: TenantId
+
+    async def __aenter__(self) -> None:
+        await self.slots.take(self.tenant_id)
+
+    async def __aexit__(self, *_: object) -> None:
+        self.slots.give_back(self.tenant_id)

@@ -4,8 +4,6 @@ Kept in a ContextVar and, for spans of our own, in OpenTelemetry baggage under `
 follow `await`, tasks and bound executors; neither leaves for a third party.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 
 from opentelemetry import baggage
@@ -43,17 +41,9 @@ class TenantContext:
         otel_context.attach(baggage.remove_baggage(BAGGAGE_KEY))
 
     @staticmethod
-    @contextmanager
-    def bind(tenant_id: TenantId) -> Iterator[None]:
-        """Bind the tenant for a block and put back what was there before."""
-        requests.note_tenant(tenant_id)
-        token = _current.set(tenant_id)
-        otel_token = otel_context.attach(baggage.set_baggage(BAGGAGE_KEY, tenant_id))
-        try:
-            yield
-        finally:
-            otel_context.detach(otel_token)
-            _current.reset(token)
+    def bind(tenant_id: TenantId) -> "_Bound":
+        """Return a context that binds the tenant and puts back what was there before."""
+        return _Bound(tenant_id)
 
     @staticmethod
     def verify(tenant_id: TenantId) -> None:
@@ -62,3 +52,22 @@ class TenantContext:
         if bound != tenant_id:
             metrics.VIOLATIONS.labels("context").inc()
             raise TenantMismatch("The work at hand belongs to another tenant.")
+
+
+class _Bound:
+    """The context of a bound tenant."""
+
+    __slots__ = ("_baggage_token", "_tenant_id", "_token")
+
+    def __init__(self, tenant_id: TenantId) -> None:
+        self._tenant_id = tenant_id
+
+    def __enter__(self) -> None:
+        requests.note_tenant(self._tenant_id)
+        self._token = _current.set(self._tenant_id)
+        named = baggage.set_baggage(BAGGAGE_KEY, self._tenant_id)
+        self._baggage_token = otel_context.attach(named)
+
+    def __exit__(self, *_: object) -> None:
+        otel_context.detach(self._baggage_token)
+        _current.reset(self._token)
