@@ -9,21 +9,15 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from types import TracebackType
 from typing import Any, LiteralString, TypeAlias
 
 import asyncpg
 
 from compliance_copilot.core.clock import Deadline
-from compliance_copilot.core.errors import (
-    CopilotError,
-    DeadlineExceeded,
-    RetrievalUnavailable,
-    SetupError,
-    StoreUnavailable,
-)
+from compliance_copilot.core.errors import SetupError
 from compliance_copilot.core.vocabulary import TenantId
 from compliance_copilot.storage import audit, vectors
+from compliance_copilot.storage.failures import NAMED_FAILURES, UNREACHABLE
 from compliance_copilot.storage.lending import Connection as Connection
 from compliance_copilot.storage.lending import Lending, transacted
 from compliance_copilot.storage.migrations.routines import SEARCH_PATH
@@ -31,64 +25,13 @@ from compliance_copilot.storage.slots import Slots
 
 Row: TypeAlias = Any  # asyncpg.Record: columns by name, untyped in the driver
 
-_UNREACHABLE = (
-    OSError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # the connection broke while a statement was being sent
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.InsufficientResourcesError,  # no connection left, no memory, the disk is full
-    asyncpg.ReadOnlySQLTransactionError,  # a standby: the primary has moved
-    asyncpg.InvalidCatalogNameError,
-)
-_OTHER_EMBEDDER = "CC001"  # raised by `require_embedder` in `3_retrieval.sql`
 _SERVER_SETTINGS = {
     "application_name": "compliance-copilot",
     "jit": "off",
     "search_path": SEARCH_PATH,
 }
 _DEFAULT_TIMEOUT_SECONDS = 30.0
-_RETRY_AFTER_SECONDS = 2
 _CROWD = 2
-
-
-class _NamedFailures:
-    """Turns what the driver raises when the server is away into our two errors."""
-
-    def __enter__(self) -> None:
-        """Nothing is kept: one context serves everybody."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        named = None if error is None else _named(error)
-        if named is not None:
-            raise named from error
-
-
-def _named(error: BaseException) -> CopilotError | None:
-    # First, because a TimeoutError is an OSError too.
-    if isinstance(error, TimeoutError | asyncpg.QueryCanceledError):
-        return DeadlineExceeded("The database took longer than this request has.")
-    if isinstance(error, _UNREACHABLE):
-        return StoreUnavailable(
-            "The database does not answer.", retry_after_seconds=_RETRY_AFTER_SECONDS
-        )
-    if isinstance(error, asyncpg.PostgresError) and error.sqlstate == _OTHER_EMBEDDER:
-        return RetrievalUnavailable(
-            "These documents are being moved to another embedder or vector store.",
-            reason="reindex",
-            retry_after_seconds=60,
-        )
-    return None
-
-
-_NAMED_FAILURES = _NamedFailures()
 
 
 class Database:
@@ -119,7 +62,7 @@ class Database:
         The function enters the tenant in its first line (see `migrations/sql`).
         """
         timeout = deadline.remaining_seconds() if deadline else _DEFAULT_TIMEOUT_SECONDS
-        with _NAMED_FAILURES:
+        with NAMED_FAILURES:
             async with (
                 asyncio.timeout(timeout),
                 self._slots.one_of(tenant_id),
@@ -133,7 +76,7 @@ class Database:
     ) -> list[Row]:
         """Run one statement outside of any tenant: no protected row is visible."""
         timeout = deadline.remaining_seconds() if deadline else _DEFAULT_TIMEOUT_SECONDS
-        with _NAMED_FAILURES:
+        with NAMED_FAILURES:
             async with asyncio.timeout(timeout), self._lending.connection() as connection:
                 rows: list[Row] = await connection.fetch(statement, *arguments)
                 return rows
@@ -147,7 +90,7 @@ class Database:
         What it appends to the audit log is anchored outside the database after the commit.
         """
         timeout = deadline.remaining_seconds() if deadline else _DEFAULT_TIMEOUT_SECONDS
-        with _NAMED_FAILURES, audit.noting() as appended:
+        with NAMED_FAILURES, audit.noting() as appended:
             async with (
                 asyncio.timeout(timeout),
                 self._slots.one_of(tenant_id),
@@ -161,7 +104,7 @@ class Database:
     @asynccontextmanager
     async def platform_transaction(self) -> AsyncIterator[Connection]:
         """Open a transaction outside of any tenant."""
-        with _NAMED_FAILURES, audit.noting() as appended:
+        with NAMED_FAILURES, audit.noting() as appended:
             async with (
                 asyncio.timeout(_DEFAULT_TIMEOUT_SECONDS),
                 self._lending.connection() as connection,
@@ -191,7 +134,7 @@ class Database:
         """Open a connection outside of the pool and of any tenant, for one who listens on it."""
         if self._connect is None:
             raise SetupError("This database was opened without an address.")
-        with _NAMED_FAILURES:
+        with NAMED_FAILURES:
             connection = await self._connect()
         try:
             yield connection
@@ -257,7 +200,7 @@ async def open_database(
             command_timeout=None,
             server_settings=_SERVER_SETTINGS,
         )
-    except (*_UNREACHABLE, asyncpg.PostgresError, ValueError, TimeoutError) as error:
+    except (*UNREACHABLE, asyncpg.PostgresError, ValueError, TimeoutError) as error:
         raise SetupError(
             f"DATABASE_URL: cannot connect ({_one_line(error)}); check host, name and password."
         ) from error
