@@ -1,5 +1,6 @@
 """Metrics of several workers are one; what the dead had is gone, what they counted stays."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from compliance_copilot.settings import load_settings
 from compliance_copilot.telemetry import metrics, sharing
 
 WORKER = """
-import sys, logging
+import os, signal, sys
 from pathlib import Path
 from compliance_copilot.telemetry import metrics, sharing
 folder = Path(sys.argv[1])
@@ -25,8 +26,13 @@ with sharing.shared(folder, most_tenants=2):
     metrics.JOURNAL_LINES.labels("settlements").set(5)
     print(metrics.tenant_label("t-b"), metrics.tenant_label("t-c"), flush=True)
     if sys.argv[2] == "killed":
-        import os, signal
         os.kill(os.getpid(), signal.SIGKILL)
+    if sys.argv[2] == "forked":
+        child = os.fork()
+        metrics.HTTP_REQUESTS.labels("GET", "/query", "200").inc(10 if child else 100)
+        if not child:
+            os._exit(0)
+        os.waitpid(child, 0)
 """
 
 
@@ -63,6 +69,14 @@ def test_counts_of_all_workers_add_up_and_a_dead_ones_gauges_go(folder: Path, en
     asked = 'copilot_http_requests_total{method="GET",route="/query",status="200"}'
     assert value(asked) == 4.0
     assert value('copilot_journal_lines{kind="settlements"}') == 2.0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks there")
+def test_a_process_that_was_forked_counts_beside_the_one_it_came_from(folder: Path) -> None:
+    worker(folder, "forked")
+    asked = 'copilot_http_requests_total{method="GET",route="/query",status="200"}'
+    assert value(asked) == 113.0
+    assert len([*folder.glob("counter_*.db")]) == 2
 
 
 def test_tenants_beyond_the_bound_are_other_on_every_worker(folder: Path) -> None:

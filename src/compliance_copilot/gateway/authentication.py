@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
 from typing import Annotated, Any
 
@@ -112,11 +112,11 @@ def require_scope(principal: Principal, *any_of: Scope) -> None:
         raise Forbidden(f"This needs a key with the scope {names}.", required_scope=names)
 
 
-def caller_of(principal: Principal) -> Caller:
+def caller_of(principal: Principal, since_seconds: float | None = None) -> Caller:
     """Return the tenant's caller. Raises Forbidden for the operator: no content is theirs."""
     if principal.tenant_id is None:
         raise Forbidden("The platform key does not read or write a tenant's content.")
-    return Caller(principal, principal.tenant_id)
+    return Caller(principal, principal.tenant_id, since_seconds)
 
 
 def verify_tenant(principal: Principal, named: str | None) -> None:
@@ -141,9 +141,10 @@ async def admitted_caller(request: Request, scope: Scope, *, fresh: bool = False
     """Return who calls for work of `admitted`. Raises Unauthenticated, Forbidden."""
     working_service_of(request)
     began = time.monotonic()
-    caller = caller_of(await principal_of(request, fresh=fresh))
-    require_scope(caller.principal, scope)
-    return caller if fresh else replace(caller, since_seconds=began)
+    principal = await principal_of(request, fresh=fresh)
+    caller = caller_of(principal, None if fresh else began)
+    require_scope(principal, scope)
+    return caller
 
 
 def reader(*any_of: Scope) -> Any:

@@ -30,6 +30,21 @@ class _State:
     folder: Path | None = None
     most_tenants = 100
     tenants: dict[str, str] = {}  # noqa: RUF012 - the state is the point
+    pid = os.getpid()
+
+    @classmethod
+    def process_id(cls) -> int:
+        """Return which process this is; the system is asked after a fork, not at each count."""
+        return cls.pid
+
+    @classmethod
+    def forked(cls) -> None:
+        """Be another process."""
+        cls.pid = os.getpid()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_State.forked)
 
 
 def prepare(folder: Path, *, alone: bool) -> None:
@@ -52,7 +67,7 @@ def shared(folder: Path, *, most_tenants: int) -> Iterator[None]:
         return
     _State.most_tenants = most_tenants
     previous = values.ValueClass
-    values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
+    values.ValueClass = values.MultiProcessValue(_State.process_id)  # type: ignore[no-untyped-call]
     _begin_anew(folder)
     try:
         yield
