@@ -83,6 +83,7 @@ class House:
         """Let so many ticks be so late."""
         for _ in range(times):
             self.lateness.note(late_seconds)
+            self.crowd.note()
 
 
 @pytest.fixture
@@ -95,21 +96,21 @@ def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
 
 
 def test_a_delay_that_passes_is_a_burst_and_one_that_stands_is_not() -> None:
-    delay = Standing(0.05)
-    for late in [0.5, 0.0] * 20:
-        delay.note(late)
+    delay = Standing()
+    for bad in [True, False] * 20:
+        delay.note(bad=bad)
         assert not delay.stands
     for _ in range(STANDING_TICKS):
         assert not delay.stands
-        delay.note(0.5)
+        delay.note(bad=True)
     assert delay.stands
-    delay.note(0.0)
-    assert not delay.stands  # one prompt tick lets in again
-    delay.note(0.5)
-    assert delay.stands  # and one late tick closes, while the queue is not gone
+    delay.note(bad=False)
+    assert not delay.stands  # one good tick lets in again
+    delay.note(bad=True)
+    assert delay.stands  # and one bad tick closes, while the queue is not gone
     for _ in range(STANDING_TICKS):
         assert not delay.is_over
-        delay.note(0.0)
+        delay.note(bad=False)
     assert delay.is_over
 
 
@@ -196,10 +197,41 @@ async def test_when_it_is_far_too_late_everybody_is_sent_away_but_the_watchers(
 async def test_waiting_for_the_database_counts_as_lateness_does(house: House) -> None:
     await house.enter("noisy", 20)
     house.long = True
+    house.measure(PROMPT)
     assert not await house.gets_in("noisy")
     assert await house.gets_in("quiet")
     house.far_too_long = True
     assert not await house.gets_in("another")
+    house.long = house.far_too_long = False
+    house.measure(PROMPT, times=1)
+    assert await house.gets_in("noisy")
+
+
+async def test_a_burst_that_waits_for_the_database_for_a_moment_keeps_nobody_out(
+    house: House,
+) -> None:
+    """Fifty questions for a hosted model at once: admitted in milliseconds, then they only wait."""
+    await house.enter("batch", 30)
+    house.long = True
+    house.measure(PROMPT, times=STANDING_TICKS - 1)
+    assert await house.gets_in("batch")
+    house.measure(PROMPT, times=1)
+    assert not await house.gets_in("batch")
+
+
+async def test_the_queue_of_the_database_is_measured_until_it_is_gone() -> None:
+    house = House(long=True)
+    await house.enter("noisy", 2)
+    while not house.crowd.waiting.stands:  # noqa: ASYNC110 - the loop's own ticks
+        await asyncio.sleep(0.01)
+    assert not await house.gets_in("noisy")
+    house.leave.set()
+    await asyncio.gather(*house.inside)
+    house.long = False
+    while not house.crowd.waiting.is_over:  # noqa: ASYNC110 - though nobody is inside
+        await asyncio.sleep(0.01)
+    house.leave.clear()
+    await house.enter("noisy", 2)
 
 
 async def test_requests_that_only_wait_keep_nobody_out(house: House) -> None:

@@ -21,26 +21,24 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Standing:
-    """Tells a delay that stands from one that passes: so many late ticks more than prompt ones."""
+    """Tells a delay that stands from one that passes: so many bad ticks more than good ones."""
 
-    def __init__(self, most_seconds: float) -> None:
-        self._most_seconds = most_seconds
-        self._late = 0
+    def __init__(self) -> None:
+        self._bad = 0
 
-    def note(self, late_seconds: float) -> None:
+    def note(self, *, bad: bool) -> None:
         """Take the next measurement."""
-        step = 1 if late_seconds > self._most_seconds else -1
-        self._late = min(STANDING_TICKS, max(0, self._late + step))
+        self._bad = min(STANDING_TICKS, max(0, self._bad + (1 if bad else -1)))
 
     @property
     def stands(self) -> bool:
         """Whether the delay stands; near its bound each tick decides anew."""
-        return self._late == STANDING_TICKS
+        return self._bad == STANDING_TICKS
 
     @property
     def is_over(self) -> bool:
         """Whether nothing of it is left."""
-        return self._late == 0
+        return self._bad == 0
 
 
 class Lateness:
@@ -58,11 +56,10 @@ class Lateness:
         self._waited = waited
         self._due = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.late = Standing(LATE_SECONDS)
-        self.far_too_late = Standing(FAR_TOO_LATE_SECONDS)
+        self.late, self.far_too_late = Standing(), Standing()
 
     def watch(self, busy: Callable[[], bool]) -> None:
-        """Measure from now on, until nobody is `busy` and no delay is left."""
+        """Measure from now on, until nobody is `busy`, asked each time, and no delay is left."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._loop = loop
@@ -81,8 +78,8 @@ class Lateness:
 
     def note(self, late_seconds: float) -> None:
         """Take a measurement."""
-        self.late.note(late_seconds)
-        self.far_too_late.note(late_seconds)
+        self.late.note(bad=late_seconds > LATE_SECONDS)
+        self.far_too_late.note(bad=late_seconds > FAR_TOO_LATE_SECONDS)
 
 
 class Shares:
@@ -135,6 +132,8 @@ class Crowd:
         self._queues = queues
         self._lateness = lateness or Lateness()
         self._shares = Shares()
+        self.waiting = Standing()
+        """Whether many wait for the database behind their own tenant's."""
 
     def too_much(self, path: str, headers: Headers) -> str | None:
         """Return what is too much for a request, None to let it in, by what its head shows.
@@ -153,7 +152,7 @@ class Crowd:
         much = shares.holds_much(caller)
         if lateness.far_too_late.stands or (much and lateness.late.stands):
             return "loop"
-        return "database" if queues.far_too_long() or (much and queues.long()) else None
+        return "database" if queues.far_too_long() or (much and self.waiting.stands) else None
 
     def enter(self, headers: Headers) -> None:
         """Count in who was let in: at once, so that the next decision knows of it."""
@@ -164,8 +163,13 @@ class Crowd:
         """Count out who was counted in."""
         self._shares.leave(_caller(headers))
 
+    def note(self) -> None:
+        """Take a measurement of who waits for the database."""
+        self.waiting.note(bad=self._queues.long())
+
     def _is_busy(self) -> bool:
-        return self._shares.inside > 0
+        self.note()
+        return self._shares.inside > 0 or not self.waiting.is_over
 
 
 def _caller(headers: Headers) -> bytes:
