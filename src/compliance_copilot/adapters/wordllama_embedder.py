@@ -5,19 +5,25 @@ import logging
 import os
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compliance_copilot.core.clock import Deadline
 from compliance_copilot.rag.ports import Embedded, Vectors
 
+Counts = Sequence[int] | NDArray[np.int64]
+
 _DIMENSIONS = 256
 _NICE = 10
 _INLINE_CHARACTERS = 10_000  # a question: quicker here than a thread's hand-over
+
+_FEW_TOKENS = 60  # a question: a dict counts them before numpy has begun
 
 
 class WordllamaEmbedder:
@@ -76,9 +82,18 @@ class WordllamaEmbedder:
         """Add the vectors of the different tokens, each by the square root of its count."""
         if not ids:
             return np.zeros(_DIMENSIONS, dtype=np.float32)
-        tokens, counts = np.unique(np.asarray(ids, dtype=np.int64), return_counts=True)
+        tokens, counts = _counted(ids)
         pooled: Vectors = np.sqrt(counts).astype(np.float32) @ self._model.embedding[tokens]
         return pooled
+
+
+def _counted(ids: Sequence[int]) -> tuple[Counts, Counts]:
+    """Return the different tokens, ascending, and how often each occurs."""
+    if len(ids) > _FEW_TOKENS:
+        return np.unique(np.asarray(ids, dtype=np.int64), return_counts=True)
+    counts = Counter(ids)
+    tokens = sorted(counts)
+    return tokens, [counts[token] for token in tokens]
 
 
 def _politely(work: Callable[[list[str]], object], argument: list[str]) -> None:

@@ -60,22 +60,27 @@ def conflicts(quotes: Sequence[CheckedQuote], sources: Sequence[ScoredChunk]) ->
     found: list[Conflict] = []
     for quote in quotes:
         one = _read(quote, sources[quote.source].chunk)
-        if one is not None and one.says.commits:
+        if one is not None:
             found += _first(one, sources)
     return _without_mirrors(found)
 
 
 def _read(quote: CheckedQuote, chunk: Chunk) -> _One | None:
-    """Return what a quote says and about what; None for what is too short or too long to tell."""
+    """Return what a quote says and about what.
+
+    None for what commits itself to nothing, or is too short or too long to tell.
+    """
     reading, place = reading_of(chunk), (quote.start - chunk.start, quote.end - chunk.start)
     own, parts = reading.statements, reading.sentences.parts
     for number, part in enumerate(own.parts):
         if parts.span(part) == place:
+            said = reading.says(number)
+            if not said.commits or not own.about[number]:
+                return None
             about = words_of(own.about[number], own.about_bits)
-            begins = words_of(own.begins[number], own.begins_bits)
-            return _One(quote, begins, about, reading.says(number)) if about else None
-    about = subject(quote.text)
-    return _One(quote, beginnings(quote.text), about, sayings(quote.text)) if about else None
+            return _One(quote, words_of(own.begins[number], own.begins_bits), about, said)
+    said, about = sayings(quote.text), subject(quote.text)
+    return _One(quote, beginnings(quote.text), about, said) if said.commits and about else None
 
 
 def _first(one: _One, sources: Sequence[ScoredChunk]) -> list[Conflict]:
@@ -100,13 +105,16 @@ def _quote(index: int, chunk: Chunk, number: int) -> CheckedQuote:
 
 def _about_the_same(one: _One, other: Statements) -> Iterator[tuple[int, float]]:
     """Yield which statements are about the same, and the share of words that is the same."""
-    begins = mask_of(one.begins, other.begins_bits)
-    if begins.bit_count() < MIN_ALIKE * len(one.begins):
+    begins, least = mask_of(one.begins, other.begins_bits), MIN_ALIKE * len(one.begins)
+    if begins.bit_count() < least:
         return
     about = mask_of(one.about, other.about_bits)
-    for number, (given, theirs) in enumerate(zip(other.begins, other.about, strict=True)):
+    for number, given in enumerate(other.begins):
         both = (begins & given).bit_count()
-        if not theirs or both < MIN_ALIKE * (len(one.begins) + given.bit_count() - both):
+        if both < least or both < MIN_ALIKE * (len(one.begins) + given.bit_count() - both):
+            continue
+        theirs = other.about[number]
+        if not theirs:
             continue
         common = (about & theirs).bit_count()
         same = common / (len(one.about) + theirs.bit_count() - common)

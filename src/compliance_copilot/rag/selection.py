@@ -69,8 +69,9 @@ class _Origin:
     number: int
     chunk: Chunk
     read: Sentences
-    score: float
     strength: float
+    retrieved: float
+    """What its place among the sources adds to the score of each of its sentences."""
 
 
 @dataclass(slots=True)
@@ -136,7 +137,8 @@ def _scored(question: Question, sources: Sequence[ScoredChunk]) -> list[_Scored]
         met = look_up.met(read.words)
         if not met:
             continue
-        origin = _Origin(index, chunk, read, source.score, _strength(source))
+        strength = _strength(source)
+        origin = _Origin(index, chunk, read, strength, _RETRIEVED * (source.score + strength))
         titles = {met[n][0]: met[n][1] * _TITLE for n in read.heads if n in met}
         hits = [[met[n] for n in words if n in met] for words in read.parts.words]
         for candidate in read.candidates:
@@ -173,8 +175,7 @@ def _rank(question: Question, scored: list[_Scored], scorer: SentenceScorer | No
         if item.coverage < _HOPELESS * (1.0 - origin.strength):
             continue
         item.fits = not question.shape or _shows(item, question.shape)
-        retrieved = _RETRIEVED * (origin.score + origin.strength)
-        item.score = item.coverage + retrieved + _shape(question, item)
+        item.score = item.coverage + origin.retrieved + _shape(question, item)
     if scorer is not None:
         _add_similarity(question, scored, scorer)
 
