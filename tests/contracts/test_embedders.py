@@ -80,6 +80,14 @@ async def test_no_text_is_no_vector_and_strange_texts_are_finite(embedder: Embed
     assert np.isfinite(vectors).all()
 
 
+async def test_a_text_told_many_times_says_what_it_says_once() -> None:
+    once = "visitors sign the list; visitors keep their badges, staff sign no list"
+    texts = [once, " ".join([once] * 16), "badges once, visitors once, the list once"]
+    one, many, other = (await WordllamaEmbedder().embed(texts, deadline=soon())).vectors
+    assert np.allclose(one, many, atol=1e-6)
+    assert not np.allclose(one, other, atol=1e-2)
+
+
 async def test_provider_and_tokens_fit_together(embedder: Embedder) -> None:
     used = (await embedder.embed(TEXTS, deadline=soon())).input_tokens
     assert embedder.name

@@ -139,10 +139,8 @@ def term_strings(text: str, language: str) -> dict[int, str]:
 
 def word_stems(text: str, language: str) -> list[str]:
     """Return the stems of a text's words and identifiers, each once, without stop words."""
-    found: dict[int, str] = {}
-    for word_ids, whole_ids, stems in _tokens(text, language):
-        found.update(zip(word_ids + whole_ids, stems, strict=True))
-    return list(found.values())
+    stems = [stem for _, _, stems in _tokens(text, language) for stem in stems]
+    return list(dict.fromkeys(stems))
 
 
 def is_bigram(term_id: int) -> bool:

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from compliance_copilot.core.vocabulary import Chunk, ScoredChunk
 from compliance_copilot.rag.citations import CheckedQuote
-from compliance_copilot.rag.reading import Statements, mask_of, reading_of, words_of
+from compliance_copilot.rag.reading import Statements, reading_of
 from compliance_copilot.rag.statements import Sayings, beginnings, sayings, subject
 
 
@@ -77,8 +77,7 @@ def _read(quote: CheckedQuote, chunk: Chunk) -> _One | None:
             said = reading.says(number)
             if not said.commits or not own.about[number]:
                 return None
-            about = words_of(own.about[number], own.about_bits)
-            return _One(quote, words_of(own.begins[number], own.begins_bits), about, said)
+            return _One(quote, own.begins[number], frozenset(own.about[number].split()), said)
     said, about = sayings(quote.text), subject(quote.text)
     return _One(quote, beginnings(quote.text), about, said) if said.commits and about else None
 
@@ -105,20 +104,15 @@ def _quote(index: int, chunk: Chunk, number: int) -> CheckedQuote:
 
 def _about_the_same(one: _One, other: Statements) -> Iterator[tuple[int, float]]:
     """Yield which statements are about the same, and the share of words that is the same."""
-    begins, least = mask_of(one.begins, other.begins_bits), MIN_ALIKE * len(one.begins)
-    if begins.bit_count() < least:
-        return
-    about = mask_of(one.about, other.about_bits)
-    for number, given in enumerate(other.begins):
-        both = (begins & given).bit_count()
-        if both < least or both < MIN_ALIKE * (len(one.begins) + given.bit_count() - both):
+    least = MIN_ALIKE * len(one.begins)
+    for number, begins in enumerate(other.begins):
+        both = len(one.begins & begins)
+        if both < least or both < MIN_ALIKE * (len(one.begins) + len(begins) - both):
             continue
-        theirs = other.about[number]
-        if not theirs:
-            continue
-        common = (about & theirs).bit_count()
-        same = common / (len(one.about) + theirs.bit_count() - common)
-        if same >= MIN_SAME:
+        about = other.about[number].split()
+        common = len(one.about.intersection(about))
+        same = common / (len(one.about) + len(about) - common)
+        if about and same >= MIN_SAME:
             yield number, same
 
 

@@ -29,7 +29,6 @@ _WORD = re.compile(r"[^\W_]+")
 # Numbers of sections (4.2.1) and names (O'Brien) are words in one piece, too.
 _JOINED = re.compile(r"(?<![^\W_])(?:\d+(?:\.\d+)+[^\W_]*|[^\W_]+(?:['’][^\W_]+)+)")
 _CODE = re.compile(r"\b(?:[A-Z]{1,5}[. ]?\d|\d+\.\d+\.\d)")
-_BITS = [1 << place for place in range(256)]
 _SAYING = frozenset({Kind.PROSE, Kind.ITEM, Kind.ROW})
 
 
@@ -85,16 +84,14 @@ class Sentences(NamedTuple):
 class Statements(NamedTuple):
     """What of a chunk could disagree with another: a column for each fact.
 
-    `begins_bits`: how the words of the whole chunk begin; `about_bits`: the words that statements
-    are about. `parts`: which part each statement is; `begins` and `about`: its bits of either (none
-    when it is too short or too long to tell); `said`: what it commits itself to, None: not read.
+    `parts`: which part each statement is; `begins`: how its words begin; `about`: the words that it
+    is about, parted by spaces (none when it is too short or too long to tell); `said`: what it
+    commits itself to, None: not read.
     """
 
-    begins_bits: Mapping[str, int]
-    about_bits: Mapping[str, int]
     parts: Sequence[int]
-    begins: Sequence[int]
-    about: Sequence[int]
+    begins: Sequence[frozenset[str]]
+    about: Sequence[str]
     said: list[Sequence[Any] | None]
 
 
@@ -130,11 +127,9 @@ class Reading:
                 "heads": sentences.heads,
                 "parts": list(parts),
                 "candidates": [list(self._looked_at(one)) for one in sentences.candidates],
-                "begins_bits": " ".join(statements.begins_bits),
-                "about_bits": " ".join(statements.about_bits),
                 "statements": statements.parts,
-                "begins": [f"{mask:x}" for mask in statements.begins],
-                "about": [f"{mask:x}" for mask in statements.about],
+                "begins": [_row(words) for words in statements.begins],
+                "about": statements.about,
                 "said": [list(self.says(n)) for n in range(len(statements.parts))],
             }
         )
@@ -174,14 +169,8 @@ class Reading:
         """What conflicts are looked for in."""
         kept = self._kept
         if kept:
-            return Statements(
-                _bits(kept["begins_bits"].split()),
-                _bits(kept["about_bits"].split()),
-                kept["statements"],
-                [int(mask, 16) for mask in kept["begins"]],
-                [int(mask, 16) for mask in kept["about"]],
-                kept["said"],
-            )
+            begins = [frozenset(words.split()) for words in kept["begins"]]
+            return Statements(kept["statements"], begins, kept["about"], kept["said"])
         return self._read_statements()
 
     def says(self, number: int) -> Sayings:
@@ -228,17 +217,8 @@ class Reading:
         parts = self.sentences.parts
         numbers = [n for n, kind in enumerate(parts.kinds) if kind in _SAYING]
         texts = [self._text[slice(*parts.span(n))] for n in numbers]
-        about = list(map(subject, texts))
-        begins_bits = _bits(sorted(beginnings(self._text)))
-        about_bits = _bits(sorted(frozenset[str]().union(*about)))
-        return Statements(
-            begins_bits,
-            about_bits,
-            numbers,
-            [mask_of(beginnings(text), begins_bits) for text in texts],
-            [mask_of(words, about_bits) for words in about],
-            [None] * len(numbers),
-        )
+        about = [_row(subject(text)) for text in texts]
+        return Statements(numbers, list(map(beginnings, texts)), about, [None] * len(numbers))
 
 
 def reading_of(chunk: Chunk) -> Reading:
@@ -248,23 +228,8 @@ def reading_of(chunk: Chunk) -> Reading:
     return Reading(chunk.text, chunk.title, chunk.section, chunk.headings)
 
 
-def mask_of(words: frozenset[str], bits: Mapping[str, int]) -> int:
-    """Return these words as bits; those that have none are left out."""
-    mask = 0
-    for word in words:
-        mask |= bits.get(word, 0)
-    return mask
-
-
-def words_of(mask: int, bits: Mapping[str, int]) -> frozenset[str]:
-    """Return the words whose bits are set."""
-    return frozenset([word for word, bit in bits.items() if mask & bit])
-
-
-def _bits(words: Sequence[str]) -> dict[str, int]:
-    while len(words) > len(_BITS):
-        _BITS.append(1 << len(_BITS))
-    return dict(zip(words, _BITS, strict=False))
+def _row(words: frozenset[str]) -> str:
+    return " ".join(sorted(words))
 
 
 def _words(text: str) -> list[tuple[int, str]]:
