@@ -189,7 +189,7 @@ class HotCorpus:
         if not postings.terms:
             if hidden is not None:
                 dense[hidden] = -np.inf
-            return np.sort(_nominated(dense, limit))
+            return _nominated(dense, limit)
         sparse = self._bm25(query, postings, statistics)
         if hidden is not None:
             dense[hidden], sparse[hidden] = -np.inf, 0.0
@@ -284,7 +284,7 @@ def _joined(parts: Sequence[NDArray[Any]], kind: type) -> NDArray[Any]:
 
 
 def _nominated(scores: NDArray[Any], limit: int, *, share: bool = False) -> Rows:
-    """Return the rows that could be among the best `limit`: see `scoring.MARGIN`.
+    """Return the rows that could be among the best `limit`, ascending: see `scoring.MARGIN`.
 
     With `share` only scores above 0 count, and the margin is a share of the last one's.
     """
@@ -295,5 +295,5 @@ def _nominated(scores: NDArray[Any], limit: int, *, share: bool = False) -> Rows
     rows = np.flatnonzero(counted)
     if len(rows) > limit + SPARE_CHUNKS:
         best = np.lexsort((rows, -scores[rows]))[: limit + SPARE_CHUNKS]
-        rows = rows[best]
+        rows = np.sort(rows[best])
     return rows

@@ -8,6 +8,9 @@ from compliance_copilot.rag.questions import Question
 COMPOUND = 0.6
 """The credit of a word that only begins as one of the question does."""
 _NOTHING = ("", 0.0)
+Met = dict[int, tuple[str, float]]
+"""Words of a text, by their numbers: the word of the question that each stands for, and the credit
+that it earns."""
 
 
 class LookUp:
@@ -24,9 +27,9 @@ class LookUp:
         self._prefixes = tuple(f" {beginning}" for beginning in sorted(beginnings))
         self._languages = tuple(dict.fromkeys((question.language, "en")))
 
-    def met(self, words: str) -> dict[int, tuple[str, float]]:
+    def met(self, words: str) -> Met:
         """Return which of the words stand for one of the question: its word and the credit."""
-        found: dict[int, tuple[str, float]] = {}
+        found: Met = {}
         for prefix in self._prefixes:
             at = words.find(prefix)
             while at >= 0:

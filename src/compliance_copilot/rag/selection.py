@@ -6,13 +6,13 @@ Pure; must not enter: providers, prompts, storage.
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from compliance_copilot.core.vocabulary import Chunk, DraftSentence, Quote, ScoredChunk
 from compliance_copilot.rag import questions
 from compliance_copilot.rag.candidates import Candidate, Form, shown
-from compliance_copilot.rag.looking_up import COMPOUND, LookUp
+from compliance_copilot.rag.looking_up import COMPOUND, LookUp, Met
 from compliance_copilot.rag.questions import Asks, Question
 from compliance_copilot.rag.reading import Sentences, reading_of
 
@@ -60,18 +60,19 @@ _WORD = re.compile(r"[^\W_]+")
 _HOPELESS = 0.3
 _FEW, _SOME, _MANY = 2, 4, 10
 _TYPED = frozenset({Asks.DURATION, Asks.QUANTITY})
+_Hits = Sequence[tuple[str, float]]
+_Credits = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """A source, and how much retrieval speaks for it."""
+    """A source, how much retrieval speaks for it, and what that adds to a sentence's score."""
 
     number: int
     chunk: Chunk
     read: Sentences
     strength: float
     retrieved: float
-    """What its place among the sources adds to the score of each of its sentences."""
 
 
 @dataclass(slots=True)
@@ -80,16 +81,20 @@ class _Scored:
     candidate: Candidate
     start: int
     """Where its own words begin in the text of the source."""
-    credits: dict[str, float]
+    credits: _Credits
     coverage: float = 0.0
     fits: bool = False
     score: float = 0.0
 
     @property
+    def is_hopeless(self) -> bool:
+        return self.coverage < _HOPELESS * (1.0 - self.origin.strength)
+
+    @property
     def stretches(self) -> list[str]:
         """Return its stretches as they stand in the source."""
         text, parts = self.origin.chunk.text, self.origin.read.parts
-        return [text[slice(*parts.span(n))] for n in self.candidate.parts]
+        return [text[parts.starts[n] : parts.ends[n]] for n in self.candidate.parts]
 
     @property
     def text(self) -> str:
@@ -120,10 +125,11 @@ def select(
     if max(question.weights.values(), default=0.0) < 1.0:
         return []  # "How long?" asks about nothing
     scored = _scored(question, sources)
-    _rank(question, scored, scorer)
+    _cover(question, scored)
     asked = min_evidence / DEFAULT_MIN_EVIDENCE
     needed = {fits: _needed(question, fits=fits) for fits in (True, False)}
     best = [item for item in scored if _answers(question, item, needed[item.fits], asked)]
+    _rank(question, best, scorer)
     chosen = _distinct(sorted(best, key=_order), max_sentences)
     return [_draft(item) for item in _in_document_order(chosen)]
 
@@ -139,45 +145,52 @@ def _scored(question: Question, sources: Sequence[ScoredChunk]) -> list[_Scored]
             continue
         strength = _strength(source)
         origin = _Origin(index, chunk, read, strength, _RETRIEVED * (source.score + strength))
-        titles = {met[n][0]: met[n][1] * _TITLE for n in read.heads if n in met}
-        hits = [[met[n] for n in words if n in met] for words in read.parts.words]
-        for candidate in read.candidates:
+        for candidate, earned in _credited(read, met):
             start = read.parts.starts[candidate.own]
             place = (chunk.document_id, chunk.version, chunk.start + start)
             if place not in seen:
                 seen.add(place)
-                found.append(_Scored(origin, candidate, start, _credits(candidate, hits, titles)))
+                found.append(_Scored(origin, candidate, start, earned))
     return found
 
 
-def _credits(
-    candidate: Candidate,
-    hits: Sequence[Sequence[tuple[str, float]]],
-    titles: Mapping[str, float],
-) -> dict[str, float]:
+def _credited(read: Sentences, met: Met) -> Iterator[tuple[Candidate, _Credits]]:
     """Credit own words in full, those of headings, title and the sentence before in part."""
-    earned = dict(titles)
-    shares = (candidate.parts, 1.0), (candidate.headings, _CONTEXT), (candidate.before, _BEFORE)
-    for parts, share in shares:
-        for part in parts:
-            for term, credit in hits[part]:
-                if credit * share > earned.get(term, 0.0):
-                    earned[term] = credit * share
-    return earned
+    titles = {met[n][0]: met[n][1] * _TITLE for n in read.heads if n in met}
+    hits = [[met[n] for n in words if n in met] for words in read.parts.words]
+    above, context = None, titles  # most sentences of a source stand under the same headings
+    for candidate in read.candidates:
+        if candidate.headings != above:
+            above, context = candidate.headings, dict(titles)
+            _add(context, hits, above, _CONTEXT)
+        earned = dict(context)
+        _add(earned, hits, candidate.parts, 1.0)
+        _add(earned, hits, candidate.before, _BEFORE)
+        yield candidate, earned
 
 
-def _rank(question: Question, scored: list[_Scored], scorer: SentenceScorer | None) -> None:
+def _add(earned: _Credits, hits: Sequence[_Hits], parts: Sequence[int], share: float) -> None:
+    for part in parts:
+        for term, credit in hits[part]:
+            if credit * share > earned.get(term, 0.0):
+                earned[term] = credit * share
+
+
+def _cover(question: Question, scored: Sequence[_Scored]) -> None:
+    """Note how much of the question each carries, and whether it shows what is asked for."""
     weights = _weights(question, scored)
     whole = sum(weights.values())
     for item in scored:
         item.coverage = sum([weights[t] * c for t, c in item.credits.items()]) / whole
-        origin = item.origin
-        if item.coverage < _HOPELESS * (1.0 - origin.strength):
-            continue
-        item.fits = not question.shape or _shows(item, question.shape)
-        item.score = item.coverage + origin.retrieved + _shape(question, item)
+        item.fits = not item.is_hopeless and (not question.shape or _shows(item, question.shape))
+
+
+def _rank(question: Question, best: list[_Scored], scorer: SentenceScorer | None) -> None:
+    for item in best:
+        if not item.is_hopeless:
+            item.score = item.coverage + item.origin.retrieved + _shape(question, item)
     if scorer is not None:
-        _add_similarity(question, scored, scorer)
+        _add_similarity(question, best, scorer)
 
 
 def _shows(item: _Scored, shape: int) -> bool:
