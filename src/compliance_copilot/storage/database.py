@@ -61,25 +61,27 @@ class Database:
 
         The function enters the tenant in its first line (see `migrations/sql`).
         """
-        timeout = deadline.remaining_seconds() if deadline else _DEFAULT_TIMEOUT_SECONDS
+        deadline = deadline or Deadline.after(_DEFAULT_TIMEOUT_SECONDS)
         with NAMED_FAILURES:
-            async with (
-                asyncio.timeout(timeout),
-                self._slots.one_of(tenant_id),
-                self._lending.connection() as connection,
-            ):
-                rows: list[Row] = await connection.fetch(statement, tenant_id, *arguments)
-                return rows
+            async with self._slots.one_of(tenant_id, deadline):
+                return await self._fetch(statement, (tenant_id, *arguments), deadline)
 
     async def call_platform(
         self, statement: LiteralString, *arguments: object, deadline: Deadline | None = None
     ) -> list[Row]:
         """Run one statement outside of any tenant: no protected row is visible."""
-        timeout = deadline.remaining_seconds() if deadline else _DEFAULT_TIMEOUT_SECONDS
+        deadline = deadline or Deadline.after(_DEFAULT_TIMEOUT_SECONDS)
         with NAMED_FAILURES:
-            async with asyncio.timeout(timeout), self._lending.connection() as connection:
-                rows: list[Row] = await connection.fetch(statement, *arguments)
-                return rows
+            return await self._fetch(statement, arguments, deadline)
+
+    async def _fetch(
+        self, statement: str, arguments: tuple[object, ...], deadline: Deadline
+    ) -> list[Row]:
+        async with self._lending.connection(deadline) as connection:
+            # The driver keeps the time of a single statement with less ado than asyncio.
+            left = deadline.remaining_seconds()
+            rows: list[Row] = await connection.fetch(statement, *arguments, timeout=left)
+            return rows
 
     @asynccontextmanager
     async def transaction(
@@ -89,12 +91,12 @@ class Database:
 
         What it appends to the audit log is anchored outside the database after the commit.
         """
-        timeout = deadline.remaining_seconds() if deadline else _DEFAULT_TIMEOUT_SECONDS
+        deadline = deadline or Deadline.after(_DEFAULT_TIMEOUT_SECONDS)
         with NAMED_FAILURES, audit.noting() as appended:
             async with (
-                asyncio.timeout(timeout),
-                self._slots.one_of(tenant_id),
-                self._lending.connection() as connection,
+                asyncio.timeout(deadline.remaining_seconds()),
+                self._slots.one_of(tenant_id, deadline),
+                self._lending.connection(deadline) as connection,
                 transacted(connection),
             ):
                 await connection.execute("SELECT set_config('app.tenant_id', $1, true)", tenant_id)
@@ -104,10 +106,11 @@ class Database:
     @asynccontextmanager
     async def platform_transaction(self) -> AsyncIterator[Connection]:
         """Open a transaction outside of any tenant."""
+        deadline = Deadline.after(_DEFAULT_TIMEOUT_SECONDS)
         with NAMED_FAILURES, audit.noting() as appended:
             async with (
-                asyncio.timeout(_DEFAULT_TIMEOUT_SECONDS),
-                self._lending.connection() as connection,
+                asyncio.timeout(deadline.remaining_seconds()),
+                self._lending.connection(deadline) as connection,
                 transacted(connection),
             ):
                 yield connection

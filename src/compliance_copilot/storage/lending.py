@@ -13,6 +13,8 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
+from compliance_copilot.core.clock import Deadline
+
 Connection: TypeAlias = Any  # asyncpg's pool proxy, untyped in the driver
 
 _CONFIRM_SECONDS = 1.0
@@ -30,13 +32,13 @@ class Lending:
         self.waiting = 0
         """How many wait for a connection."""
 
-    def connection(self) -> "_Loan":
+    def connection(self, deadline: Deadline) -> "_Loan":
         """Return a context that lends a connection."""
-        return _Loan(self)
+        return _Loan(self, deadline)
 
-    async def lend(self) -> Connection:
-        """Lend a connection as soon as there is one."""
-        return self._kept() or await self._acquired()
+    async def lend(self, deadline: Deadline) -> Connection:
+        """Lend a connection as soon as there is one. Raises TimeoutError."""
+        return self._kept() or await self._acquired(deadline)
 
     async def take_back(self, connection: Connection) -> None:
         """Take back a connection whose work has come to its end, well or not."""
@@ -67,10 +69,11 @@ class Lending:
                 return connection
         return None
 
-    async def _acquired(self) -> Connection:
+    async def _acquired(self, deadline: Deadline) -> Connection:
         self.waiting += 1
         try:
-            return await self._pool.acquire()
+            async with asyncio.timeout(deadline.remaining_seconds()):
+                return await self._pool.acquire()
         finally:
             self.waiting -= 1
 
@@ -101,13 +104,14 @@ def _is_open(connection: Connection) -> bool:
 class _Loan:
     """The context of one connection."""
 
-    __slots__ = ("_connection", "_lending")
+    __slots__ = ("_connection", "_deadline", "_lending")
 
-    def __init__(self, lending: Lending) -> None:
+    def __init__(self, lending: Lending, deadline: Deadline) -> None:
         self._lending = lending
+        self._deadline = deadline
 
     async def __aenter__(self) -> Connection:
-        self._connection = await self._lending.lend()
+        self._connection = await self._lending.lend(self._deadline)
         return self._connection
 
     async def __aexit__(
@@ -116,7 +120,7 @@ class _Loan:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if isinstance(error, asyncio.CancelledError):
+        if isinstance(error, asyncio.CancelledError | TimeoutError):
             self._lending.part(self._connection)
         else:
             await self._lending.take_back(self._connection)

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
+from compliance_copilot.core.clock import Deadline
 from compliance_copilot.core.vocabulary import TenantId
 
 
@@ -14,19 +15,23 @@ class Slots:
         self.waiting = 0
         self._rooms: dict[TenantId, _Room] = {}
 
-    def one_of(self, tenant_id: TenantId) -> "_Slot":
+    def one_of(self, tenant_id: TenantId, deadline: Deadline) -> "_Slot":
         """Return a context that holds one of the tenant's slots."""
-        return _Slot(self, tenant_id)
+        return _Slot(self, tenant_id, deadline)
 
-    async def take(self, tenant_id: TenantId) -> None:
-        """Take one of the tenant's slots as soon as there is one."""
+    async def take(self, tenant_id: TenantId, deadline: Deadline) -> None:
+        """Take one of the tenant's slots as soon as there is one. Raises TimeoutError."""
         room = self._rooms.get(tenant_id)
         if room is None:
             room = self._rooms[tenant_id] = _Room(asyncio.Semaphore(self._most))
         room.users += 1
         self.waiting += 1
         try:
-            await room.slots.acquire()
+            if room.slots.locked():
+                async with asyncio.timeout(deadline.remaining_seconds()):
+                    await room.slots.acquire()
+            else:
+                await room.slots.acquire()
         except BaseException:
             self._leave(tenant_id, room)
             raise
@@ -59,9 +64,10 @@ class _Slot:
 
     slots: Slots
     tenant_id: TenantId
+    deadline: Deadline
 
     async def __aenter__(self) -> None:
-        await self.slots.take(self.tenant_id)
+        await self.slots.take(self.tenant_id, self.deadline)
 
     async def __aexit__(self, *_: object) -> None:
         self.slots.give_back(self.tenant_id)

@@ -135,10 +135,9 @@ class KeyRing:
         presented = hash_of(secret)
         if self._platform_hash and hmac.compare_digest(presented, self._platform_hash):
             return _OPERATOR
-        if not is_well_formed(secret):
-            return None
-        if not fresh and presented in self._known:
-            return self._known[presented]
+        known = None if fresh else self._known.get(presented)
+        if known is not None or not is_well_formed(secret):
+            return known
         return await self._look_up(presented)
 
     def knows(self, secret: str) -> bool:
