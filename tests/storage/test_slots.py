@@ -2,6 +2,10 @@
 
 import asyncio
 
+import pytest
+
+from compliance_copilot.core.clock import Deadline
+from compliance_copilot.core.errors import DeadlineExceeded
 from compliance_copilot.core.vocabulary import TenantId
 from compliance_copilot.storage.database import Database
 
@@ -90,3 +94,43 @@ async def test_those_who_wait_behind_their_own_tenant_are_a_queue(database: Data
     release.set()
     await asyncio.gather(*few, *many)
     assert not database.is_queueing()
+
+
+@pytest.mark.parametrize("holders", [[NOISY, NOISY], [TenantId("one"), TenantId("two")] * 2])
+async def test_who_waits_for_a_slot_or_a_connection_waits_until_its_deadline(
+    database: Database, holders: list[TenantId]
+) -> None:
+    release, held = asyncio.Event(), 0
+
+    async def hold(tenant_id: TenantId) -> None:
+        nonlocal held
+        async with database.transaction(tenant_id):
+            held += 1
+            await release.wait()
+
+    async def asked(deadline: Deadline) -> str:
+        return str((await database.call(NOISY, "SELECT $1 AS t", deadline=deadline))[0]["t"])
+
+    holding = [asyncio.create_task(hold(tenant_id)) for tenant_id in holders]
+    while held < len(holders):  # noqa: ASYNC110 - the tasks move it
+        await asyncio.sleep(0.01)
+    with pytest.raises(DeadlineExceeded):
+        await asked(Deadline.after(0.05))
+    patient = asyncio.create_task(asked(Deadline.after(20)))
+    await asyncio.sleep(0.05)
+    release.set()
+    assert await patient == NOISY
+    await asyncio.gather(*holding)
+    assert database._slots._rooms == {}
+    assert database._lending.waiting == 0
+
+
+async def test_a_statement_that_takes_too_long_leaves_a_connection_that_works(
+    database: Database,
+) -> None:
+    with pytest.raises(DeadlineExceeded):
+        await database.call_platform("SELECT pg_sleep(20)", deadline=Deadline.after(0.05))
+    while database.in_use:  # noqa: ASYNC110 - the pool has no event for it
+        await asyncio.sleep(0.02)
+    rows = await database.call_platform("SELECT 1 AS one", deadline=Deadline.after(20))
+    assert rows[0]["one"] == 1
