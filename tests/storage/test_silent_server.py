@@ -89,3 +89,14 @@ async def test_work_that_is_cut_off_is_rolled_back_and_its_connection_stays(
             await owner.execute("SELECT pg_advisory_unlock(3)")
             await at_rest(database)
     assert len(pids) == 1
+
+
+async def test_a_connection_whose_server_fell_silent_is_not_at_hand(
+    owner: asyncpg.Connection,
+) -> None:
+    async with tunnelled(owner) as (tunnel, database):
+        await called(database, Deadline.after(HANGS_SECONDS), lambda: None)
+        assert database._lending.at_hand == 1
+        with pytest.raises(DeadlineExceeded):
+            await called(database, Deadline.after(0.3), tunnel.blacken)
+        assert database._lending.at_hand == 0

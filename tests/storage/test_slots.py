@@ -115,7 +115,8 @@ async def test_who_waits_for_a_slot_or_a_connection_waits_until_its_deadline(
     while held < len(holders):  # noqa: ASYNC110 - the tasks move it
         await asyncio.sleep(0.01)
     with pytest.raises(DeadlineExceeded):
-        await asked(Deadline.after(0.05))
+        async with asyncio.timeout(15):
+            await asked(Deadline.after(0.05))
     patient = asyncio.create_task(asked(Deadline.after(20)))
     await asyncio.sleep(0.05)
     release.set()
