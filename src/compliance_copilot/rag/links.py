@@ -62,4 +62,7 @@ class Links:
 
     @staticmethod
     def _key(seat: Seat, config: EffectiveConfig) -> SealedKey | None:
-        return next((key for key in config.own_keys if key.provider == seat.provider), None)
+        for key in config.own_keys:
+            if key.provider == seat.provider:
+                return key
+        return None
