@@ -3,8 +3,10 @@
     python -m benchmarks.compare_gateway [--litellm-python /path/to/venv/bin/python] [--requests N]
 
 Ours does more for each request: authentication, limits, retrieval, checked quotes, the ledger and
-the kept answer are on; the proxy passes on one chat completion, without a database. `added` is over
-asking the provider directly at the same concurrency. Without `--litellm-python` ours alone.
+the kept answer are on, and it reads the provider's answer as a stream; the proxy passes on one chat
+completion in one piece, without a database. Both have the same number of workers, and sources of
+the same size to answer from. Rate and latencies are those of what was answered (200), `added` is
+over asking the provider directly at the same concurrency. Without `--litellm-python` ours alone.
 Make the other environment with `python3 -m venv V && V/bin/pip install 'litellm[proxy]'`.
 """
 
@@ -29,7 +31,7 @@ from benchmarks.load_corpora import documents, facts
 from tests.standins.running import running_provider
 
 CONCURRENCIES = (1, 4, 16, 64)
-CHUNKS = 100
+CHUNKS, SOURCES = 100, 5
 MODEL = "gpt-4o"
 MASTER_KEY = "sk-for-this-comparison-only"
 _CONFIG = """
@@ -53,7 +55,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Row:
-    """What one target did at one concurrency."""
+    """What one target did at one concurrency; rate and latencies are of what was answered."""
 
     a_second: float
     p50_ms: float
@@ -71,8 +73,10 @@ async def measure(target: Target, concurrency: int, requests: int) -> Row:
         line = Line(target.port)
         for number in numbers:
             began = time.perf_counter()
-            statuses[await line.ask(target.request(number))] += 1
-            latencies.append((time.perf_counter() - began) * 1000)
+            status = await line.ask(target.request(number))
+            statuses[status] += 1
+            if status == 200:
+                latencies.append((time.perf_counter() - began) * 1000)
         line.close()
 
     began = time.perf_counter()
@@ -89,11 +93,21 @@ def question(number: int) -> str:
 
 
 def completion(path: str, key: str) -> Callable[[int], bytes]:
-    """Return what makes a chat completion of about the size that ours sends."""
-    source = "".join(document["text"] for document in documents(23, 5))
+    """Return what makes a chat completion of about the size that ours sends, and ours receives."""
+    text = "".join(document["text"] for document in documents(23, CHUNKS))
+    sections = [f"## {section}" for section in text.split("## ")[1:]]
+    subjects = [facts(23, n)["subject"] for n in range(CHUNKS)]
 
     def request(number: int) -> bytes:
-        asked = f"{source}\nQuestion: {question(number)}"
+        right = number % CHUNKS
+        chosen = sorted(  # it and others about the same subject, as a search finds them
+            range(CHUNKS), key=lambda n: (n != right, subjects[n] != subjects[right])
+        )[:SOURCES]
+        sources = "\n".join(
+            f"--- BEGIN SOURCE {n} here ---\n{sections[place]}\n--- END SOURCE {n} here ---"
+            for n, place in enumerate(chosen, start=1)
+        )
+        asked = f"Question: {question(number)}\n\nSources:\n{sources}"
         messages = [{"role": "user", "content": asked}]
         return request_bytes(path, key, {"model": MODEL, "messages": messages})
 
