@@ -14,8 +14,9 @@ import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import accumulate
 
 import uvloop
@@ -25,6 +26,8 @@ from benchmarks.load_corpora import question
 
 Send = tuple[str, bytes]
 """The operation, and the request as it goes over the wire."""
+Note = Callable[[str, int, float], None]
+"""Takes down operation, status and seconds."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +80,12 @@ class Traffic:
 
     async def run(self) -> Seen:
         """Warm up, send, return what was seen."""
-        plan, loop = self._plan, self._closed if self._plan.rate is None else self._open
-        await loop(plan.warm_up_seconds, lambda *_: None, None)
+        plan = self._plan
+        warm_up = self._load(plan.warm_up_seconds, None)
+        load = self._load(plan.seconds, plan.requests)
+        await warm_up(lambda *_: None)
         began, used = time.perf_counter(), _cpu_seconds()
-        await loop(plan.seconds, self._note, plan.requests)
+        await load(self._note)
         self._seen.seconds = time.perf_counter() - began
         self._seen.cpu_seconds = _cpu_seconds() - used
         self._seen.statuses = dict(self._statuses)
@@ -92,22 +97,32 @@ class Traffic:
             self._seen.latencies.append(seconds * 1000)
             self._seen.by_operation.setdefault(operation, []).append(seconds * 1000)
 
-    async def _open(self, seconds: float, note: Callable[..., None], most: int | None) -> None:
-        assert self._plan.rate is not None
-        at, asked = time.perf_counter(), set()
-        end = at + seconds
-        while (at := at + self._chance.expovariate(self._plan.rate)) < end:
-            send = self._send()
+    def _load(self, seconds: float, most: int | None) -> Callable[[Note], Awaitable[None]]:
+        if self._plan.rate is None:
+            return partial(self._closed, seconds, most)
+        return partial(self._open, self._drawn(self._plan.rate, seconds, most))
+
+    async def _open(self, sends: Sequence[tuple[float, Send]], note: Note) -> None:
+        began, asked = time.perf_counter(), set()
+        for after, send in sends:
+            at = began + after
             if (wait := at - time.perf_counter()) > 0:
                 await asyncio.sleep(wait)
             task = asyncio.ensure_future(self._ask(send, at, note))
             asked.add(task)
             task.add_done_callback(asked.discard)
-            if most is not None and (most := most - 1) <= 0:
-                break
         await asyncio.gather(*asked)
 
-    async def _closed(self, seconds: float, note: Callable[..., None], most: int | None) -> None:
+    def _drawn(self, rate: float, seconds: float, most: int | None) -> list[tuple[float, Send]]:
+        """Return what is sent, and after how many seconds: made before, the cores are shared."""
+        after, drawn = 0.0, []
+        while (after := after + self._chance.expovariate(rate)) < seconds:
+            drawn.append((after, self._send()))
+            if len(drawn) == most:
+                break
+        return drawn
+
+    async def _closed(self, seconds: float, most: int | None, note: Note) -> None:
         end, left = time.perf_counter() + seconds, most
 
         async def caller() -> None:
@@ -118,7 +133,7 @@ class Traffic:
 
         await asyncio.gather(*(caller() for _ in range(self._plan.lines)))
 
-    async def _ask(self, send: Send, at: float, note: Callable[..., None]) -> None:
+    async def _ask(self, send: Send, at: float, note: Note) -> None:
         operation, request = send
         line = self._idle.pop() if self._idle else Line(self._plan.port)
         status = await line.ask(request)

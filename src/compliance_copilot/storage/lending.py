@@ -1,8 +1,9 @@
 """Connections lent from the pool, and taken back even when their server has fallen silent.
 
 Work that is cut off (its time is over, its caller has left) waits for nothing more: its connection
-is rolled back beside it, and dropped when the server does not confirm that in time. A connection
-that nobody waits for stays at hand for the next one: the pool makes a task to take one back.
+is rolled back beside it, and dropped when the server does not confirm that in time. Connections
+that nobody waits for stay at hand, as many as a burst of questions uses: the pool makes a task to
+take one back. What is beyond them it closes when it is idle.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from compliance_copilot.core.clock import Deadline
 Connection: TypeAlias = Any  # asyncpg's pool proxy, untyped in the driver
 
 _CONFIRM_SECONDS = 1.0
-_MOST_AT_HAND = 2
+_MOST_AT_HAND = 6
 _BROKEN = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
