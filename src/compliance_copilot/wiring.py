@@ -103,13 +103,15 @@ async def open_copilot(settings: Settings | None = None) -> AsyncIterator[Compli
 async def open_served(settings: Settings | None = None) -> AsyncIterator[Service]:
     """Open the service in a process that serves: paced, logs in our form, metrics shared."""
     settings = settings or load_settings()
+    pacing.let_threads_roam()
     with pacing.paced(), observing.served(settings):
         async with (
             open_service(settings) as service,
             exposed(settings.metrics_bind),
             working(service, settings),
         ):
-            with pacing.unburdened():
+            peers = settings.data_dir / "peers" / str(settings.api_port)
+            with pacing.unburdened(), pacing.seated(peers, settings.workers):
                 yield service
 
 

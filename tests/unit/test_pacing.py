@@ -1,12 +1,16 @@
 """How a serving process shares its processor."""
 
+import asyncio
 import gc
+import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from compliance_copilot.pacing import unburdened
+from compliance_copilot.core import cores
+from compliance_copilot.pacing import let_threads_roam, seated, unburdened
 from compliance_copilot.settings import Settings
 from compliance_copilot.wiring import open_served, open_service
 
@@ -40,3 +44,39 @@ def test_what_was_left_out_of_collections_before_stays_so(thawed: None) -> None:
     with unburdened():
         assert gc.get_freeze_count() <= before
     assert 0 < gc.get_freeze_count() <= before
+
+
+@pytest.fixture
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Two of this machine's cores, or one twice over where there is one."""
+    some = sorted(os.sched_getaffinity(0))[:2]
+    os.sched_setaffinity(0, some)
+    monkeypatch.setattr(cores, "CORES", frozenset(some))
+    yield some
+    cores.roam()
+
+
+async def test_each_of_as_many_workers_as_cores_keeps_to_one_and_its_threads_roam(
+    two_cores: list[int], tmp_path: Path
+) -> None:
+    let_threads_roam()
+    with seated(tmp_path, 2) as one:
+        assert os.sched_getaffinity(0) == {one}
+        assert await asyncio.to_thread(os.sched_getaffinity, 0) == set(two_cores)
+        with cores.roaming():
+            assert os.sched_getaffinity(0) == set(two_cores)
+        with seated(tmp_path, 2) as other:  # as another process would
+            assert {one, other} == set(two_cores)
+            with seated(tmp_path, 2) as third:
+                assert third is None
+        cores.roam()
+    assert os.sched_getaffinity(0) == set(two_cores)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_fewer_or_more_workers_than_cores_roam(
+    two_cores: list[int], tmp_path: Path, workers: int
+) -> None:
+    with seated(tmp_path, workers) as core:
+        assert core is None
+        assert os.sched_getaffinity(0) == set(two_cores)

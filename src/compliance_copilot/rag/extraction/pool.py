@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from compliance_copilot.core import cores
 from compliance_copilot.core.files import NEEDS_OCR, Extracted, Unreadable
 from compliance_copilot.rag.extraction import reading
 from compliance_copilot.rag.extraction.bounds import Bounds
@@ -56,7 +57,8 @@ class Extractor:
 
         for last in (False, True):
             try:
-                future = self._started().schedule(work, args=arguments, timeout=seconds)
+                with cores.roaming():  # its first call starts threads, and they the processes
+                    future = self._started().schedule(work, args=arguments, timeout=seconds)
                 result: T = await asyncio.wrap_future(future)
             except TimeoutError:
                 words = f"Reading it takes more than {seconds:g} seconds."
