@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from compliance_copilot.core import cores
 from compliance_copilot.core.files import Extracted, Unreadable
 from compliance_copilot.rag.chunking import split
 from compliance_copilot.rag.extraction import kinds, reading
@@ -39,6 +40,17 @@ def places(extracted: Extracted) -> list[tuple[str, tuple[str, ...], int | None]
         (text[span.start : span.end], span.headings, span.page)
         for span in split(text, extracted.sections)
     ]
+
+
+async def test_files_are_read_on_all_cores_whatever_core_the_service_keeps_to() -> None:
+    extractor = Extractor(Bounds(seconds=60))
+    try:
+        with cores.kept_to(min(cores.CORES)):
+            used = await extractor._run(os.sched_getaffinity, 0, seconds=60)
+            assert os.sched_getaffinity(0) == {min(cores.CORES)}
+        assert used == cores.CORES
+    finally:
+        await extractor.close()
 
 
 async def test_a_pdf_keeps_the_page_of_every_chunk(extractor: Extractor, tmp_path: Path) -> None:
