@@ -10,13 +10,12 @@ def deployment() -> Deployment:
     """Return how this deployment is named. Raises SetupError for a bad setting."""
     settings = load_settings()
     keys = settings.data_dir / "keys"
-    peers = settings.data_dir / "peers" / str(settings.api_port)
     return Deployment(
         settings.environment,
         f"The demo keys lie in {keys}/<tenant_id>.key.",
         most_in_flight=settings.max_requests_in_flight,
         drain_notice_seconds=settings.drain_notice_seconds,
-        peers_folder=peers if settings.workers > 1 else None,
+        peers_folder=settings.peers_folder if settings.workers > 1 else None,
     )
 
 

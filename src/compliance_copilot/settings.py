@@ -167,6 +167,11 @@ class Settings(BaseModel):
         return self
 
     @property
+    def peers_folder(self) -> Path:
+        """Where the workers of the port find each other and their cores."""
+        return self.data_dir / "peers" / str(self.api_port)
+
+    @property
     def default_config(self) -> EffectiveConfig:
         """The system layer of the cascade, as the files and the environment have it."""
         return EffectiveConfig(

@@ -110,8 +110,10 @@ async def open_served(settings: Settings | None = None) -> AsyncIterator[Service
             exposed(settings.metrics_bind),
             working(service, settings),
         ):
-            peers = settings.data_dir / "peers" / str(settings.api_port)
-            with pacing.unburdened(), pacing.seated(peers, settings.workers):
+            with (
+                pacing.unburdened(),
+                pacing.seated(settings.peers_folder, settings.workers),
+            ):
                 yield service
 
 

@@ -4,11 +4,14 @@ Two servers in one process stand for two workers: real sockets, real connections
 """
 
 import asyncio
+import errno
 import os
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import uvicorn
@@ -38,6 +41,13 @@ class Worker:
     def peers(self) -> Peers:
         found: Peers = self.server.lifespan.state[ENTRANCE].peers
         return found
+
+    def look_away(self) -> socket.socket:
+        """Take in nothing of what is passed; return where it lies."""
+        inbox = self.peers._inbox
+        assert inbox is not None
+        asyncio.get_running_loop().remove_reader(inbox)
+        return inbox
 
     @property
     def asked(self) -> int:
@@ -166,15 +176,14 @@ async def test_nothing_more_is_passed_to_one_that_has_not_taken_the_last(
     workers: tuple[Worker, Worker],
 ) -> None:
     one, two = workers
-    assert two.peers._inbox is not None
-    asyncio.get_running_loop().remove_reader(two.peers._inbox)  # it is at work
+    inbox = two.look_away()  # it is at work
     one.peers.waiting = A_QUEUE
     first, second = [await one.connected() for _ in range(2)]
     first.send(HEALTH)
     await asyncio.sleep(0.1)
     assert await second.ask() == 200
     assert (one.asked, two.asked) == (1, 0)
-    two.peers._take_in(two.peers._inbox)
+    two.peers._take_in(inbox)
     assert await first.reply() == 200
     assert (one.asked, two.asked) == (1, 1)
 
@@ -183,9 +192,7 @@ async def test_one_that_died_is_forgotten_and_the_request_served(
     workers: tuple[Worker, Worker],
 ) -> None:
     one, two = workers
-    assert two.peers._inbox is not None
-    asyncio.get_running_loop().remove_reader(two.peers._inbox)
-    two.peers._inbox.close()  # as the kernel does it; its files stay
+    two.look_away().close()  # as the kernel does it; its files stay
     two.peers._inbox = None
     one.peers.waiting = A_QUEUE
     client = await one.connected()
@@ -194,12 +201,25 @@ async def test_one_that_died_is_forgotten_and_the_request_served(
     assert not one.peers._peers
 
 
+async def test_one_that_lives_is_known_after_a_failure_of_the_system(
+    workers: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = workers
+    client = await one.connected()
+    one.peers.waiting = A_QUEUE
+    with monkeypatch.context() as patch:
+        patch.setattr("socket.socket.sendmsg", Mock(side_effect=OSError(errno.ENOBUFS, "full")))
+        assert await client.ask() == 200
+    assert (one.asked, two.asked) == (1, 0)
+    assert await client.ask() == 200
+    assert (one.asked, two.asked) == (1, 1)
+
+
 async def test_one_that_leaves_serves_what_it_has_and_gets_no_more(
     workers: tuple[Worker, Worker],
 ) -> None:
     one, two = workers
-    assert two.peers._inbox is not None
-    asyncio.get_running_loop().remove_reader(two.peers._inbox)
+    two.look_away()
     one.peers.waiting = A_QUEUE
     first, second = [await one.connected() for _ in range(2)]
     first.send(HEALTH)

@@ -99,11 +99,12 @@ class Peers:
 
     def leave(self) -> None:
         """Be gone for the others; what they have passed already is served."""
+        if self._own is not None:
+            for path in (_address(self._own), self._own):
+                Path(path).unlink(missing_ok=True)
         inbox, self._inbox = self._inbox, None
-        if inbox is None or self._own is None:
+        if inbox is None:
             return
-        for path in (_address(self._own), self._own):
-            Path(path).unlink(missing_ok=True)
         self._take_in(inbox)
         asyncio.get_running_loop().remove_reader(inbox)
         inbox.close()
@@ -126,11 +127,11 @@ class Peers:
             # Not `socket.send_fds`: it does not pass the address on (Python 3.11).
             rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [descriptor]))
             self._inbox.sendmsg([data], [rights], 0, peer.address)
-        except BlockingIOError:
-            return False  # it has its hands full
-        except OSError:
+        except (ConnectionRefusedError, FileNotFoundError):
             self._forget(peer)
             return False
+        except OSError:
+            return False  # it has its hands full, or this is too much for one message
         peer.seen_taken = taken
         metrics.PASSED.labels("queue").inc()
         return True
