@@ -102,9 +102,12 @@ async def test_a_worker_with_a_queue_passes_requests_to_one_that_has_none(
                 clients = [await stack.enter_async_context(kept(url, key)) for _ in range(12)]
                 for client in clients:
                     assert (await client.get("/health")).status_code == 200
-            # No two questions are alike, so each is work.
-            asked = [c.post("/query", json={"query": f"Who is told of breach {n}?"})
-                     for n, c in enumerate(clients)]  # fmt: skip
+            with stopped(one):  # so that it finds them all at once
+                asked = [
+                    asyncio.create_task(c.post("/query", json={"query": f"Who is told of {n}?"}))
+                    for n, c in enumerate(clients)
+                ]
+                await asyncio.sleep(0.5)
             replies = await asyncio.gather(*asked)
             assert [reply.status_code for reply in replies] == [200] * len(clients)
             held = [connections_of(pid, int(started.settings["API_PORT"])) for pid in (one, other)]
